@@ -1,0 +1,205 @@
+#include "threads.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#endif
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace conveyor {
+namespace {
+
+// About 20 microseconds: longer than a step of a small layer, shorter than it takes to wake a sleeping thread twice.
+constexpr int kSpins = 600;
+
+void relax() {
+#if defined(__x86_64__)
+  _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+template <class Ready>
+bool spin_until(Ready ready) {
+  for (int spin = 0; spin < kSpins; ++spin) {
+    if (ready()) return true;
+    relax();
+  }
+  return ready();
+}
+
+// Flushes subnormals to zero while it lives: one of them costs as much as a hundred ordinary products.
+class FlushSubnormals {
+ public:
+#if defined(__x86_64__)
+  FlushSubnormals() : saved_(_mm_getcsr()) { _mm_setcsr(saved_ | 0x8040u); }
+  ~FlushSubnormals() { _mm_setcsr(saved_); }
+
+ private:
+  unsigned saved_;
+#elif defined(__aarch64__)
+  FlushSubnormals() {
+    asm volatile("mrs %0, fpcr" : "=r"(saved_));
+    asm volatile("msr fpcr, %0" ::"r"(saved_ | (uint64_t{1} << 24)));
+  }
+  ~FlushSubnormals() { asm volatile("msr fpcr, %0" ::"r"(saved_)); }
+
+ private:
+  uint64_t saved_;
+#endif
+};
+
+using Task = void (*)(const void*, const Team&);
+
+struct Job {
+  Task task;
+  const void* context;
+  int size;
+  Barrier barrier;
+
+  Job(Task task_, const void* context_, int size_)
+      : task(task_), context(context_), size(size_), barrier(size_) {}
+
+  void run(int index) {
+    FlushSubnormals guard;
+    task(context, Team{index, size, &barrier});
+  }
+};
+
+class Pool {
+ public:
+  // Runs the job on its workers and the caller; false where another caller is at it.
+  bool run(Job& job) {
+    std::unique_lock<std::mutex> mine(busy_, std::try_to_lock);
+    if (!mine) return false;
+    while (static_cast<int>(workers_.size()) < job.size - 1) {
+      workers_.push_back(std::make_unique<Worker>());
+      Worker* worker = workers_.back().get();
+      std::thread([this, worker] { serve(*worker); }).detach();
+    }
+    remaining_.store(job.size - 1, std::memory_order_relaxed);
+    for (int i = 1; i < job.size; ++i) workers_[i - 1]->give(&job, i);
+    job.run(0);
+    wait_for_workers();
+    return true;
+  }
+
+ private:
+  struct Worker {
+    std::atomic<Job*> job{nullptr};
+    int index = 0;
+    std::mutex mutex;
+    std::condition_variable wake;
+
+    void give(Job* next, int next_index) {
+      index = next_index;
+      {
+        std::lock_guard<std::mutex> lock(mutex);
+        job.store(next, std::memory_order_release);
+      }
+      wake.notify_one();
+    }
+    Job* take() {
+      const auto has_job = [this] { return job.load(std::memory_order_acquire) != nullptr; };
+      if (!spin_until(has_job)) {
+        std::unique_lock<std::mutex> lock(mutex);
+        wake.wait(lock, has_job);
+      }
+      return job.exchange(nullptr, std::memory_order_acquire);
+    }
+  };
+
+  void serve(Worker& worker) {
+    for (;;) {
+      Job* job = worker.take();
+      job->run(worker.index);
+      // The job is the caller's, and gone once the last worker has counted down: what follows is the pool's.
+      if (remaining_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+        std::lock_guard<std::mutex> lock(mutex_);
+        done_.notify_one();
+      }
+    }
+  }
+
+  void wait_for_workers() {
+    const auto done = [this] { return remaining_.load(std::memory_order_acquire) == 0; };
+    if (spin_until(done)) return;
+    std::unique_lock<std::mutex> lock(mutex_);
+    done_.wait(lock, done);
+  }
+
+  std::mutex busy_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::atomic<int> remaining_{0};
+  std::mutex mutex_;
+  std::condition_variable done_;
+};
+
+// Never destroyed: workers may sleep in it while the process ends. A child of fork() has none of its parent's
+// threads, and perhaps a locked mutex, so it starts with a pool of its own.
+Pool* pool = nullptr;
+
+void make_pool() { pool = new Pool; }
+
+Pool& the_pool() {
+  static const bool once = [] {
+    make_pool();
+#if defined(__unix__) || defined(__APPLE__)
+    pthread_atfork(nullptr, nullptr, make_pool);
+#endif
+    return true;
+  }();
+  (void)once;
+  return *pool;
+}
+
+}  // namespace
+
+void Barrier::wait() {
+  const unsigned round = round_.load(std::memory_order_relaxed);
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) == size_ - 1) {
+    arrived_.store(0, std::memory_order_relaxed);
+    round_.store(round + 1, std::memory_order_seq_cst);
+    if (sleepers_.load(std::memory_order_seq_cst) > 0) {
+      std::lock_guard<std::mutex> lock(mutex_);
+      wake_.notify_all();
+    }
+    return;
+  }
+  const auto passed = [&] { return round_.load(std::memory_order_seq_cst) != round; };
+  if (spin_until(passed)) return;
+  std::unique_lock<std::mutex> lock(mutex_);
+  sleepers_.fetch_add(1, std::memory_order_seq_cst);
+  wake_.wait(lock, passed);
+  sleepers_.fetch_sub(1, std::memory_order_seq_cst);
+}
+
+void parallel(int threads, Task task, const void* context) {
+  if (threads > 1) {
+    Job job(task, context, threads);
+    if (the_pool().run(job)) return;
+  }
+  Job alone(task, context, 1);
+  alone.run(0);
+}
+
+int available_processors() {
+#if defined(__linux__)
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+#endif
+  const unsigned count = std::thread::hardware_concurrency();
+  return count ? static_cast<int>(count) : 1;
+}
+
+}  // namespace conveyor

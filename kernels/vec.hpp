@@ -1,0 +1,76 @@
+// The vector type of the instruction set this file is compiled for. Compiler vector types (GCC 12, Clang) stand in for
+// intrinsics: one source serves all.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+#ifndef CONVEYOR_ISA
+#error "CONVEYOR_ISA names the instruction set: scalar, avx2, avx512 or neon"
+#endif
+
+namespace conveyor {
+namespace CONVEYOR_ISA {
+
+// V: floats in a register. kAccumulators: registers that hold sums while the others hold operands (32 in AVX-512 and
+// NEON, 16 elsewhere).
+#if defined(__AVX512F__)
+constexpr int V = 16, kAccumulators = 24;
+#elif defined(__AVX2__)
+constexpr int V = 8, kAccumulators = 8;
+#elif defined(CONVEYOR_NEON)
+constexpr int V = 4, kAccumulators = 24;
+#else
+constexpr int V = 1, kAccumulators = 8;
+#endif
+
+typedef float Vec __attribute__((vector_size(4 * V)));
+typedef int32_t Ints __attribute__((vector_size(4 * V)));
+
+#define CONVEYOR_INLINE inline __attribute__((always_inline))
+
+CONVEYOR_INLINE Vec splat(float x) { return Vec{} + x; }
+
+CONVEYOR_INLINE Vec load(const float* from) {
+  Vec v;
+  std::memcpy(&v, from, sizeof v);
+  return v;
+}
+
+CONVEYOR_INLINE void store(float* to, Vec v) { std::memcpy(to, &v, sizeof v); }
+
+// The first n lanes; the others are zero.
+CONVEYOR_INLINE Vec load(const float* from, long n) {
+  if (n >= V) return load(from);
+  Vec v = {};
+  std::memcpy(&v, from, static_cast<size_t>(n) * sizeof(float));
+  return v;
+}
+
+CONVEYOR_INLINE void store(float* to, Vec v, long n) {
+  if (n >= V) return store(to, v);
+  std::memcpy(to, &v, static_cast<size_t>(n) * sizeof(float));
+}
+
+template <int Stage, std::size_t... I>
+CONVEYOR_INLINE void exchange(Vec& a, Vec& b, std::index_sequence<I...>) {
+  const Vec low = __builtin_shufflevector(a, b, ((I / Stage) % 2 == 0 ? I : I - Stage + V)...);
+  b = __builtin_shufflevector(a, b, ((I / Stage) % 2 == 0 ? I + Stage : I + V)...);
+  a = low;
+}
+
+// Transposes V x V values in registers, in log2(V) rounds of exchanged halves.
+template <int Stage = 1>
+CONVEYOR_INLINE void transpose(Vec (&tile)[V]) {
+  if constexpr (Stage < V) {
+#pragma GCC unroll 16
+    for (int i = 0; i < V; ++i)
+      if ((i / Stage) % 2 == 0) exchange<Stage>(tile[i], tile[i + Stage], std::make_index_sequence<V>{});
+    transpose<2 * Stage>(tile);
+  }
+}
+
+}  // namespace CONVEYOR_ISA
+}  // namespace conveyor
