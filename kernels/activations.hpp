@@ -43,7 +43,8 @@ CONVEYOR_INLINE Vec clamp(Vec x, float low, float high) {
 // 1 / (1 + exp(-x)). At -x = 89 the scale is 2^128 = inf, so that the result is exactly zero.
 CONVEYOR_INLINE Vec sigmoid(Vec x) {
   const Exponential e = exponential(clamp(-x, -87.0f, 89.0f));
-  return 1.0f / (1.0f + (e.scale * e.rest + e.scale));
+  // Not scale * rest + scale: inf times a negative rest, plus inf, is NaN.
+  return 1.0f / (1.0f + e.scale * (e.rest + 1.0f));
 }
 
 // (exp(2x) - 1) / (exp(2x) + 1), its numerator computed without cancellation: exact scale - 1, plus scale * rest.

@@ -201,6 +201,7 @@ NB_MODULE(_kernels, m) {
   m.def("tanh", &apply<&Kernels::tanh>, "The kernels' own tanh, for tests.");
   m.def("isa", [] { return std::string(isa()); }, "Name of the build in use.");
   m.def("available", &available, "Names of the builds this processor can run, best first.");
+  m.def("share_openmp", &share_openmp, "Run on the OpenMP threads this process has loaded; whether there are any.");
   m.def("processors", &available_processors, "Processors this process may run on.");
   m.def("peak_gflops", &peak_gflops, nb::arg("threads"), "Multiply-adds out of registers, 10^9 operations a second.");
 }

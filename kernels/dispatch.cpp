@@ -2,6 +2,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include "kernels.hpp"
 
@@ -24,6 +27,23 @@ CONVEYOR_BUILD(neon)
 
 namespace {
 
+#if defined(__x86_64__)
+// CPUID itself: __builtin_cpu_supports answers no to everything under the clang of the package ziglang.
+struct Processor {
+  bool avx2 = false, avx512 = false;
+
+  Processor() {
+    unsigned a, b, c, d, saved, high;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE) || !(c & bit_FMA)) return;
+    __asm__("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));  // the registers that the operating system saves
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return;
+    const unsigned wanted = bit_AVX512F | bit_AVX512VL | bit_AVX512DQ | bit_AVX512BW;
+    avx2 = (b & bit_AVX2) && (saved & 0x06) == 0x06;
+    avx512 = (b & wanted) == wanted && (saved & 0xe6) == 0xe6;
+  }
+};
+#endif
+
 struct Build {
   const char* name;
   const Kernels* table;
@@ -33,16 +53,15 @@ struct Build {
 // Best first.
 const Build* builds() {
 #if defined(__x86_64__)
-  __builtin_cpu_init();
+  static const Processor cpu;
 #endif
   static const Build all[] = {
 #if defined(CONVEYOR_HAS_AVX512)
       {"avx512", &avx512::table,
-       __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")},
+       cpu.avx512},
 #endif
 #if defined(CONVEYOR_HAS_AVX2)
-      {"avx2", &avx2::table, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")},
+      {"avx2", &avx2::table, cpu.avx2},
 #endif
 #if defined(CONVEYOR_HAS_NEON)
       {"neon", &neon::table, true},

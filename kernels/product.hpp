@@ -17,7 +17,7 @@ constexpr int kWide = 4;                      // vectors in a full panel
 constexpr int kRows = kAccumulators / kWide;  // rows of a full block: 6 or 2
 // Steps of k multiplied before the next rows are taken: a panel of them (256 KiB) stays in L2.
 constexpr long kDepth = 1024;
-// Rows that share such a visit where k is longer than that; their sums wait on the stack.
+// Rows that are multiplied by all panels before the next rows are taken.
 constexpr long kGroup = 48;
 
 // How the N columns of a matrix are packed: in panels of four vectors or, where N does not divide, some of them one
@@ -76,6 +76,14 @@ struct Terms {
 // since a multiply-add takes four cycles or more and eight at least have to be under way.
 template <int R, int P, int G>
 CONVEYOR_INLINE void product(Vec (&sums)[R][P][G], const Term& term, long r0, long j0) {
+  // A copy whose address nobody has: clang would else store the sums at each k, for fear that they alias the operands.
+  Vec own[R][P][G];
+#pragma GCC unroll 6
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int p = 0; p < P; ++p)
+#pragma GCC unroll 4
+      for (int g = 0; g < G; ++g) own[r][p][g] = sums[r][p][g];
   const float* a[R];
   const float* w[P];
 #pragma GCC unroll 6
@@ -91,9 +99,15 @@ CONVEYOR_INLINE void product(Vec (&sums)[R][P][G], const Term& term, long r0, lo
 #pragma GCC unroll 6
       for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-        for (int g = 0; g < G; ++g) sums[r][p][g] += a[r][k] * column[g];
+        for (int g = 0; g < G; ++g) own[r][p][g] += a[r][k] * column[g];
     }
   }
+#pragma GCC unroll 6
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int p = 0; p < P; ++p)
+#pragma GCC unroll 4
+      for (int g = 0; g < G; ++g) sums[r][p][g] = own[r][p][g];
 }
 
 // R rows, P panels: start(r, j, sums) fills the sums of a row and panel, finish(r, j, sums) takes them.
@@ -152,18 +166,16 @@ void deep(long r0, long r1, long j, const Terms& terms, const Start& start, cons
   for (long r = r0; r < r1; ++r) finish(r, j, waiting[r - r0]);
 }
 
-// Rows [r0, r1) against panels [j0, j1), all of them G vectors wide.
+// At most kGroup rows against panels [j0, j1), all of them G vectors wide.
 template <int G, class Start, class Finish>
-void multiply_panels(long r0, long r1, long j0, long j1, const Terms& terms, const Start& start,
-                     const Finish& finish) {
+void multiply_group(long r0, long r1, long j0, long j1, const Terms& terms, const Start& start,
+                    const Finish& finish) {
   constexpr int kMany = kRows >= 4 ? 4 : kRows;  // panels for a single row
   const long rows = r1 - r0;
-  if (rows <= 0) return;
   long depth = 0;
   for (int t = 0; t < terms.count; ++t) depth += terms.term[t].k;
   if (rows > kRows && depth > kDepth) {
-    for (; r0 < r1; r0 += kGroup)
-      for (long j = j0; j < j1; ++j) deep<G>(r0, least(r0 + kGroup, r1), j, terms, start, finish);
+    for (; j0 < j1; ++j0) deep<G>(r0, r1, j0, terms, start, finish);
     return;
   }
   if (rows == 1)
@@ -172,6 +184,13 @@ void multiply_panels(long r0, long r1, long j0, long j1, const Terms& terms, con
     if (rows <= 3)
       for (; j0 + 2 <= j1; j0 += 2) sweep<3, 2, G>(r0, r1, j0, terms, start, finish);
   for (; j0 < j1; ++j0) sweep<kRows, 1, G>(r0, r1, j0, terms, start, finish);
+}
+
+// Rows [r0, r1) against panels [j0, j1): a group of rows stays in L2 while the panels pass by.
+template <int G, class Start, class Finish>
+void multiply_panels(long r0, long r1, long j0, long j1, const Terms& terms, const Start& start,
+                     const Finish& finish) {
+  for (; r0 < r1; r0 += kGroup) multiply_group<G>(r0, least(r0 + kGroup, r1), j0, j1, terms, start, finish);
 }
 
 template <class Start, class Finish>

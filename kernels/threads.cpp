@@ -3,12 +3,14 @@
 #include <cstdint>
 #include <memory>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
 #if defined(__linux__)
 #include <sched.h>
 #endif
 #if defined(__unix__) || defined(__APPLE__)
+#include <dlfcn.h>
 #include <pthread.h>
 #endif
 #if defined(__x86_64__)
@@ -65,14 +67,11 @@ struct Job {
   Task task;
   const void* context;
   int size;
-  Barrier barrier;
+  Barrier barrier{};
 
-  Job(Task task_, const void* context_, int size_)
-      : task(task_), context(context_), size(size_), barrier(size_) {}
-
-  void run(int index) {
+  void run(int index, int team) {
     FlushSubnormals guard;
-    task(context, Team{index, size, &barrier});
+    task(context, Team{index, team, &barrier});
   }
 };
 
@@ -89,7 +88,7 @@ class Pool {
     }
     remaining_.store(job.size - 1, std::memory_order_relaxed);
     for (int i = 1; i < job.size; ++i) workers_[i - 1]->give(&job, i);
-    job.run(0);
+    job.run(0, job.size);
     wait_for_workers();
     return true;
   }
@@ -122,7 +121,7 @@ class Pool {
   void serve(Worker& worker) {
     for (;;) {
       Job* job = worker.take();
-      job->run(worker.index);
+      job->run(worker.index, job->size);
       // The job is the caller's, and gone once the last worker has counted down: what follows is the pool's.
       if (remaining_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
         std::lock_guard<std::mutex> lock(mutex_);
@@ -145,29 +144,54 @@ class Pool {
   std::condition_variable done_;
 };
 
-// Never destroyed: workers may sleep in it while the process ends. A child of fork() has none of its parent's
-// threads, and perhaps a locked mutex, so it starts with a pool of its own.
+// Never destroyed: workers may sleep in it while the process ends.
 Pool* pool = nullptr;
 
-void make_pool() { pool = new Pool; }
+// The entry points of OpenMP that compilers generate calls to; found by name, so that nothing is linked.
+struct OpenMp {
+  void (*parallel)(void (*task)(void*), void* context, unsigned threads, unsigned flags) = nullptr;
+  int (*index)() = nullptr;
+  int (*size)() = nullptr;
 
-Pool& the_pool() {
-  static const bool once = [] {
-    make_pool();
+  bool run(Job& job) const {
+    if (!parallel) return false;
+    Call call{this, &job};
+    parallel([](void* context) { static_cast<Call*>(context)->run(); }, &call, static_cast<unsigned>(job.size), 0);
+    return true;
+  }
+
+ private:
+  struct Call {
+    const OpenMp* openmp;
+    Job* job;
+    void run() const { job->run(openmp->index(), openmp->size()); }
+  };
+};
+
+OpenMp openmp;
+
+// A child of fork() has none of its parent's threads, and perhaps a locked mutex: it starts with a pool of its own.
+void start_anew() {
+  pool = new Pool;
+  openmp = OpenMp{};
+}
+
+bool run_on_team(Job& job) {
+  static const bool ready = [] {
+    pool = new Pool;
 #if defined(__unix__) || defined(__APPLE__)
-    pthread_atfork(nullptr, nullptr, make_pool);
+    pthread_atfork(nullptr, nullptr, start_anew);
 #endif
     return true;
   }();
-  (void)once;
-  return *pool;
+  return ready && (openmp.run(job) || pool->run(job));
 }
 
 }  // namespace
 
-void Barrier::wait() {
+void Barrier::wait(int size) {
   const unsigned round = round_.load(std::memory_order_relaxed);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) == size_ - 1) {
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) == size - 1) {
     arrived_.store(0, std::memory_order_relaxed);
     round_.store(round + 1, std::memory_order_seq_cst);
     if (sleepers_.load(std::memory_order_seq_cst) > 0) {
@@ -185,12 +209,23 @@ void Barrier::wait() {
 }
 
 void parallel(int threads, Task task, const void* context) {
-  if (threads > 1) {
-    Job job(task, context, threads);
-    if (the_pool().run(job)) return;
-  }
-  Job alone(task, context, 1);
-  alone.run(0);
+  Job job{task, context, threads};
+  if (threads > 1 && run_on_team(job)) return;
+  job.run(0, 1);
+}
+
+bool share_openmp() {
+#if defined(__unix__) || defined(__APPLE__)
+  const auto find = [](const char* name, auto& function) {
+    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(RTLD_DEFAULT, name));
+    return function != nullptr;
+  };
+  OpenMp found;
+  if (find("GOMP_parallel", found.parallel) && find("omp_get_thread_num", found.index) &&
+      find("omp_get_num_threads", found.size))
+    openmp = found;
+#endif
+  return openmp.parallel != nullptr;
 }
 
 int available_processors() {

@@ -1,4 +1,4 @@
-// Teams of threads for the kernels: a small pool that sleeps when idle, survives fork(), and never spins without bound.
+// Teams of threads for the kernels, which survive fork() and never spin without bound.
 #pragma once
 
 #include <atomic>
@@ -7,14 +7,12 @@
 
 namespace conveyor {
 
-// Meeting point of `size` threads, reusable at once. Spins briefly, then sleeps: the other core may be somebody else's.
+// Meeting point of threads, reusable at once. Spins briefly, then sleeps: the other core may be somebody else's.
 class Barrier {
  public:
-  explicit Barrier(int size) : size_(size) {}
-  void wait();
+  void wait(int size);
 
  private:
-  const int size_;
   std::atomic<int> arrived_{0};
   std::atomic<unsigned> round_{0};
   std::atomic<int> sleepers_{0};
@@ -29,7 +27,7 @@ struct Team {
   Barrier* barrier;
 
   void meet() const {
-    if (size > 1) barrier->wait();
+    if (size > 1) barrier->wait(size);
   }
   // This member's share of [0, count).
   long begin(long count) const { return count * index / size; }
@@ -37,7 +35,7 @@ struct Team {
 };
 
 // Runs task(context, team) on up to `threads` threads, the caller's among them, and returns when all have ended.
-// The team is smaller than asked where another caller holds the pool: callers never wait for one another.
+// The team is smaller than asked where another caller holds the threads: callers never wait for one another.
 // Subnormal numbers are flushed to zero meanwhile; the floating-point state of the caller is restored.
 void parallel(int threads, void (*task)(const void*, const Team&), const void* context);
 
@@ -46,6 +44,11 @@ void parallel(int threads, const Task& task) {
   parallel(threads, [](const void* context, const Team& team) { (*static_cast<const Task*>(context))(team); },
            &task);
 }
+
+// From now on teams are made of the OpenMP threads this process has loaded, if any, rather than of the kernels' own.
+// Where torch runs, its threads wait for work on the other cores for milliseconds, spinning: they are at hand, and
+// threads beside them would have to share the cores with them. Says whether there are any.
+bool share_openmp();
 
 // Processors this process may run on.
 int available_processors();

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from conveyor import _kernels, equations
 
+_kernels.share_openmp()  # torch's own threads: a second set would have to share the cores with them
+
 _threads: int | None = None
 
 
