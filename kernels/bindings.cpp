@@ -113,6 +113,9 @@ void forward(const std::string& cell_name, bool reverse, const Input& x, const I
                   whole("gates", gates, {s.T, s.B, 4, s.H}),
                   whole("cells", cells, {s.T, s.B, s.H})};
   nb::gil_scoped_release released;
+  for (const auto* output : {&gates, &cells})
+    if (*output) prefer_huge_pages((*output)->data(), (*output)->size());
+  prefer_huge_pages(y.data(), y.size());
   const Memory memory(kernels().forward_workspace(f));
   kernels().forward(f, memory.data(), threads);
 }
@@ -146,6 +149,7 @@ void backward(const std::string& cell_name, bool reverse, const Input& x, const 
                    whole("dw_hh", dw_hh, {G, s.H}),
                    whole("db", db, {G})};
   nb::gil_scoped_release released;
+  if (dx) prefer_huge_pages(dx->data(), dx->size());
   const Memory memory(kernels().backward_workspace(f));
   kernels().backward(f, memory.data(), threads);
 }

@@ -12,11 +12,19 @@ std::size_t workspace(const Arguments& arguments) {
   return space.used;
 }
 
+// A thread earns its keep with about 100 microseconds of work, and where threads meet at every step, with a
+// microsecond in each. Counted in multiply-adds.
+int useful(const Sizes& sizes, int gates, int threads) {
+  const long step = sizes.B * gates * sizes.H * sizes.H, all = sizes.T * (step + sizes.B * gates * sizes.H * sizes.I);
+  const bool meeting = sizes.B < kRows * threads;
+  return all < 2000000 || (meeting && step < 40000) ? 1 : threads;
+}
+
 template <class Pass, class Arguments>
 void run(const Arguments& arguments, float* memory, int threads) {
   Workspace space{memory};
   const Pass pass(arguments, space);
-  parallel(threads, [&](const Team& team) { pass.run(team); });
+  parallel(useful(arguments.sizes, gates_of(arguments.cell), threads), [&](const Team& team) { pass.run(team); });
 }
 
 // Calls use(type) with the pass of the cell asked for.

@@ -72,18 +72,23 @@ struct Terms {
   int count;
 };
 
+template <int R, int P, int G>
+CONVEYOR_INLINE void copy(Vec (&to)[R][P][G], const Vec (&from)[R][P][G]) {
+#pragma GCC unroll 6
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int p = 0; p < P; ++p)
+#pragma GCC unroll 4
+      for (int g = 0; g < G; ++g) to[r][p][g] = from[r][p][g];
+}
+
 // sums[r][p][g] += sum over k of a[r][k] panel[p][k][g]. R P G accumulators: few rows take several panels at once,
 // since a multiply-add takes four cycles or more and eight at least have to be under way.
 template <int R, int P, int G>
 CONVEYOR_INLINE void product(Vec (&sums)[R][P][G], const Term& term, long r0, long j0) {
   // A copy whose address nobody has: clang would else store the sums at each k, for fear that they alias the operands.
   Vec own[R][P][G];
-#pragma GCC unroll 6
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-    for (int p = 0; p < P; ++p)
-#pragma GCC unroll 4
-      for (int g = 0; g < G; ++g) own[r][p][g] = sums[r][p][g];
+  copy(own, sums);
   const float* a[R];
   const float* w[P];
 #pragma GCC unroll 6
@@ -102,12 +107,7 @@ CONVEYOR_INLINE void product(Vec (&sums)[R][P][G], const Term& term, long r0, lo
         for (int g = 0; g < G; ++g) own[r][p][g] += a[r][k] * column[g];
     }
   }
-#pragma GCC unroll 6
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-    for (int p = 0; p < P; ++p)
-#pragma GCC unroll 4
-      for (int g = 0; g < G; ++g) sums[r][p][g] = own[r][p][g];
+  copy(sums, own);
 }
 
 // R rows, P panels: start(r, j, sums) fills the sums of a row and panel, finish(r, j, sums) takes them.

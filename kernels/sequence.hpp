@@ -1,3 +1,4 @@
+#include <cstdlib>
 // A cell carried over a sequence, forward and backward in time.
 //
 // Threads share the work in one of two ways. With enough rows for full blocks each thread takes rows of its own and
@@ -171,7 +172,7 @@ class BackwardPass {
         G(Cell::kGates * sizes.H),
         units(sizes.H),
         inputs(sizes.I),
-        block(least(sizes.T, ceil_div(kBlockRows, sizes.B))),
+        block(least(sizes.T, ceil_div(getenv("BR") ? atol(getenv("BR")) : kBlockRows, sizes.B))),
         depth(ceil_div(block * sizes.B, V) * V + V),  // off a power of two, whose rows would share cache lines
         w_hh(space.take(units.floats(G))),
         w_ih(space.take(f.dx.data ? inputs.floats(G) : 0)),

@@ -1,5 +1,6 @@
 #include "threads.hpp"
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <thread>
@@ -68,10 +69,12 @@ struct Job {
   const void* context;
   int size;
   Barrier barrier{};
+  std::chrono::steady_clock::time_point caller_done{};
 
   void run(int index, int team) {
     FlushSubnormals guard;
     task(context, Team{index, team, &barrier});
+    if (index == 0) caller_done = std::chrono::steady_clock::now();
   }
 };
 
@@ -187,6 +190,22 @@ bool run_on_team(Job& job) {
   return ready && (openmp.run(job) || pool->run(job));
 }
 
+// Where another program has the other cores, a team waits for the scheduler, milliseconds at a time. A call that lost
+// more than a quarter of its time so is followed by calls on one thread for a while.
+using Clock = std::chrono::steady_clock;
+constexpr std::chrono::milliseconds kAlone{50};
+constexpr std::chrono::microseconds kPatience{2000};
+std::atomic<Clock::rep> alone_until{0};
+
+bool crowded() { return Clock::now().time_since_epoch().count() < alone_until.load(std::memory_order_relaxed); }
+
+void judge(const Job& job, Clock::time_point start) {
+  const auto end = Clock::now();
+  const auto lost = job.barrier.slept() + (end - job.caller_done);
+  if (lost > kPatience && 4 * lost > end - start)
+    alone_until.store((end + kAlone).time_since_epoch().count(), std::memory_order_relaxed);
+}
+
 }  // namespace
 
 void Barrier::wait(int size) {
@@ -202,15 +221,20 @@ void Barrier::wait(int size) {
   }
   const auto passed = [&] { return round_.load(std::memory_order_seq_cst) != round; };
   if (spin_until(passed)) return;
+  const auto start = Clock::now();
   std::unique_lock<std::mutex> lock(mutex_);
   sleepers_.fetch_add(1, std::memory_order_seq_cst);
   wake_.wait(lock, passed);
   sleepers_.fetch_sub(1, std::memory_order_seq_cst);
+  slept_ += Clock::now() - start;
 }
 
 void parallel(int threads, Task task, const void* context) {
   Job job{task, context, threads};
-  if (threads > 1 && run_on_team(job)) return;
+  if (threads > 1 && !crowded()) {
+    const auto start = Clock::now();
+    if (run_on_team(job)) return judge(job, start);
+  }
   job.run(0, 1);
 }
 

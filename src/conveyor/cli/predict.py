@@ -1,0 +1,38 @@
+"""Use a run's model on inputs of your own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Generic, TypeVar
+
+import tyro
+
+from conveyor import tasks
+from conveyor.cli import wants_help
+from conveyor.errors import ConveyorError
+
+O = TypeVar("O")
+
+
+@dataclass(kw_only=True)
+class Predict(Generic[O]):
+    """Use a run's model."""
+
+    inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT…")] = ()
+    """What to predict from: texts, or files, as the task takes them."""
+    task: O
+
+
+def run(args: list[str]) -> None:
+    """Print a prediction an input."""
+    if wants_help(args, "usage: conveyor predict RUN INPUT…; conveyor predict RUN --help lists what its task can do"):
+        return
+    from conveyor.cli._parse import parse
+
+    model = tasks.load(args[0])
+    kind = Predict[model.task.PredictOptions]  # type: ignore[name-defined]
+    asked = parse(kind, args[1:], "conveyor predict RUN", Predict(task=model.task.PredictOptions()))
+    if not asked.inputs:
+        raise ConveyorError("[predict] nothing to predict from; give INPUT behind RUN")
+    for result in model.task.predict(model, asked.inputs, asked.task):
+        print(result)

@@ -1,0 +1,1 @@
+"""Readers, one a format: what a user has, as plain arrays."""

@@ -1,0 +1,296 @@
+"""Language model: the next character, word or piece of a text.
+
+The task, as in T. Mikolov et al. 2010 (Recurrent neural network based language model), W. Zaremba et al. 2014
+(arXiv 1409.2329) and A. Karpathy et al. 2015 (arXiv 1506.02078): read a text token by token and give each token that
+may come next its probability. Training is truncated back-propagation: the text lies in `batch_size` streams side by
+side, windows of `sequence_length` steps follow each other, and the state is carried from one to the next.
+
+    conveyor train language-model --data book.txt
+    conveyor evaluate runs/language-model/TIME
+    conveyor predict runs/language-model/TIME "For his contributions, brave"
+
+Data: any UTF-8 text, files or folders; without --data, the text that every Python carries.
+
+Penn Treebank, words, the small model of Zaremba et al. (test perplexity about 114.5):
+
+    conveyor train language-model --data ptb --tokens word --embedding-size 200 --hidden-size 200 --layers 2
+        --batch-size 20 --sequence-length 20 --loss-scale sum --init-range 0.1 --forget-bias None --optimizer sgd
+        --learning-rate 1 --schedule decay --decay-factor 0.5 --decay-after 4 --clip-norm 5 --epochs 13
+
+War and Peace, characters, Karpathy et al. 2x128 (test 1.227 nats a character):
+
+    conveyor train language-model --data warpeace_input.txt --embedding-size 128 --hidden-size 128 --layers 2
+        --batch-size 100 --sequence-length 100 --init-range 0.08 --forget-bias None --optimizer rmsprop --smoothing 0.95
+        --learning-rate 0.002 --schedule decay --decay-factor 0.95 --decay-after 10 --epochs 50 --patience 5
+
+Scores: `loss`, cross-entropy in nats a token; `perplexity`, its exponential; `bits_per_character`. The first token of
+each part is given, every other one is predicted exactly once. The test part is read as one stream, its state beginning
+at zero.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from conveyor.data import python_text, text, tokenizer
+from conveyor.data.streams import IGNORE, Batch, Streams
+from conveyor.data.tokenizer import Tokenizer
+from conveyor.errors import ConveyorError
+from conveyor.nn import LSTM
+from conveyor.training.options import Count, NotNegative, Positive, Share, TrainingOptions, Whole, check
+from conveyor.training.task import Data, Model, Outcome, Sums
+
+UNIT = "tokens"
+TEST_WINDOW = 1000
+"""Steps computed at once where one stream is read and no gradient is wanted; the scores do not depend on it."""
+
+State = tuple[Tensor, Tensor]
+
+
+@dataclass(kw_only=True)
+class Config:
+    """Train a language model."""
+
+    data: tuple[str, ...] = ()
+    """UTF-8 text: files or folders. A folder with *.train.txt, *.valid.txt and *.test.txt is taken as split so; without
+    data, the text that every Python carries."""
+    valid_share: Share = 0.1
+    """Share of the text to choose by, before the test part."""
+    test_share: Share = 0.1
+    """Share of the text to test on, at its end."""
+    tokens: Literal["char", "word", "bpe"] = "char"
+    """What is predicted: characters, words, or byte-pair pieces."""
+    vocabulary: Count = 10_000
+    """Most words or pieces told apart; characters are all told apart."""
+    embedding_size: Count = 128
+    """Numbers that stand for a token."""
+    hidden_size: Count = 256
+    """Units in a layer."""
+    layers: Count = 2
+    """Layers, one upon the other."""
+    tied: bool = False
+    """Let the output layer share the embedding's weights (Press & Wolf 2017)."""
+    dropout_input: Share = 0.0
+    """Share of the embedding's numbers dropped."""
+    dropout_between: Share = 0.0
+    """Share dropped between layers."""
+    dropout_output: Share = 0.0
+    """Share dropped before the output layer."""
+    init_range: Positive | None = None
+    """Draw every weight from ± this; if not given, as torch does, and a tied embedding from ±0.1."""
+    forget_bias: float | None = 1.0
+    """Bias of the forget gates at the start (Jozefowicz et al. 2015); None leaves it as drawn."""
+    sequence_length: Count = 100
+    """Steps of back-propagation through time."""
+    loss_scale: Literal["mean", "sum"] = "mean"
+    """Loss of a window: the mean over its steps, or their sum, as Zaremba et al. have it; learning rate and clip norm
+    are on that scale."""
+    training: TrainingOptions = field(default_factory=lambda: TrainingOptions(batch_size=64))
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            "--valid-share and --test-share: expected less than 1 together" * (self.valid_share + self.test_share >= 1),
+            "--tied: expected --embedding-size as large as --hidden-size" * (self.tied and not self._square),
+            "--vocabulary: expected 256 or more with --tokens bpe" * (self.tokens == "bpe" and self.vocabulary < 256),
+            "--vocabulary: expected 3 or more with --tokens word" * (self.tokens == "word" and self.vocabulary < 3),
+        )
+
+    @property
+    def _square(self) -> bool:
+        return self.embedding_size == self.hidden_size
+
+
+# Reading
+
+
+def read(config: Config, facts: dict[str, Any] | None = None) -> Data:
+    """Read and split the text; its vocabulary is that of the training part, or of `facts`."""
+    parts = read_parts(config)
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    if facts is None:
+        learned = tokenizer.learn(config.tokens, parts.train, config.vocabulary)
+        facts = {"tokenizer": learned.to_json(), "sha256": digest}
+    elif facts["sha256"] != digest:
+        raise ConveyorError("[data] the text is not the one this run was trained on; restore it, or start a new run")
+    tokens = tokenizer.from_json(facts.get("tokenizer"))
+    T, B = config.sequence_length, config.training.batch_size
+    train = streams(parts.train, tokens, B, T, "the training part", at_least=B * T + 1)
+    valid = streams(parts.valid, tokens, B, T, "the validation part")
+    test = streams(parts.test, tokens, 1, TEST_WINDOW, "the test part")
+    count = " + ".join(f"{sum(part.tokens):,}" for part in (train, valid, test))
+    return Data(train, valid, test, facts, f"{count} tokens to train, validate, test; {len(tokens):,} different")
+
+
+def read_test(config: Config, facts: dict[str, Any], data: Sequence[str]) -> Streams:
+    """Another text, or the test part of a folder that says what is what, as one stream."""
+    content = text.read_test([Path(path) for path in data])
+    return streams(content, tokenizer.from_json(facts.get("tokenizer")), 1, TEST_WINDOW, "the text")
+
+
+def read_parts(config: Config) -> text.Parts:
+    """The three texts."""
+    if config.data:
+        return text.read_parts([Path(path) for path in config.data], config.valid_share, config.test_share)
+    return text.cut(python_text.read(), config.valid_share, config.test_share)
+
+
+def streams(content: str, tokens: Tokenizer, count: int, length: int, name: str, at_least: int = 2) -> Streams:
+    """A text as `count` streams, or as many as it has tokens for."""
+    ids = torch.from_numpy(tokens.encode(content))
+    if len(ids) < at_least:
+        raise ConveyorError(
+            f"[data] {name} is shorter than one batch: expected {at_least:,} tokens or more, got {len(ids):,}; "
+            "give more text, or lower --batch-size or --sequence-length"
+        )
+    return Streams(ids, min(count, len(ids) - 1), length, len(content))
+
+
+# Network and loss
+
+
+class Network(nn.Module):
+    """Embedding, stacked LSTM and a softmax over the vocabulary; time goes first."""
+
+    def __init__(self, config: Config, vocabulary: int) -> None:
+        super().__init__()
+        E, H = config.embedding_size, config.hidden_size
+        self.embedding = nn.Embedding(vocabulary, E)
+        self.lstm = LSTM(E, H, config.layers, dropout=config.dropout_between if config.layers > 1 else 0.0)
+        self.output = nn.Linear(H, vocabulary)
+        self.dropout_input = nn.Dropout(config.dropout_input)
+        self.dropout_output = nn.Dropout(config.dropout_output)
+        if config.tied:
+            self.output.weight = self.embedding.weight
+        self._draw(config)
+
+    def _draw(self, config: Config) -> None:
+        if config.tied:
+            nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
+        if config.init_range:
+            for weight in self.parameters():
+                nn.init.uniform_(weight, -config.init_range, config.init_range)
+        if config.forget_bias is not None:
+            forget = slice(config.hidden_size, 2 * config.hidden_size)  # gates in torch's order: i, f, g, o
+            for name, bias in self.lstm.named_parameters():
+                if "bias" in name:
+                    nn.init.constant_(bias[forget], config.forget_bias if "bias_ih" in name else 0.0)
+
+    def forward(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Tokens [T, B] and a state to logits [T, B, V] and the next state."""
+        hidden, state = self.lstm(self.dropout_input(self.embedding(tokens)), state)
+        return self.output(self.dropout_output(hidden)), state
+
+
+def network(config: Config, facts: dict[str, Any]) -> Network:
+    """The untrained network for a vocabulary."""
+    return Network(config, len(tokenizer.from_json(facts.get("tokenizer"))))
+
+
+def loss(config: Config, network: nn.Module, batch: Batch, carried: State | None) -> Outcome:
+    """Cross-entropy of a window, and the state to begin the next one with."""
+    logits, state = network(batch.inputs, carried)
+    nats = cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE, reduction="sum")
+    divisor = batch.tokens if config.loss_scale == "mean" else batch.inputs.shape[1]
+    sums: Sums = {"nats": nats.detach().double(), "tokens": batch.tokens, "characters": batch.characters}
+    return Outcome(nats / divisor, sums, tuple(part.detach() for part in state))
+
+
+def scores(sums: dict[str, Any]) -> dict[str, float]:
+    """Nats a token, perplexity, bits a character."""
+    nats = sums["nats"] / sums["tokens"]
+    return {
+        "loss": nats,
+        "perplexity": math.exp(min(nats, 700.0)),
+        "bits_per_character": sums["nats"] / sums["characters"] / math.log(2),
+    }
+
+
+# Prediction
+
+
+@dataclass(kw_only=True)
+class PredictOptions:
+    """Continue a text."""
+
+    length: Whole = 200
+    """Tokens to go on with."""
+    temperature: NotNegative = 0.8
+    """Below 1 the likely becomes likelier; 0 always takes the likeliest."""
+    top_k: Whole = 0
+    """Choose among this many likeliest tokens; 0 for all."""
+    top_p: Positive = 1.0
+    """Choose among the likeliest tokens that together have this probability (Holtzman et al. 2020)."""
+    seed: Whole = 1
+    """Start of the random numbers."""
+    show: Whole = 8
+    """How many next tokens to list."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass
+class Continuation:
+    """What comes after a text."""
+
+    prompt: str
+    next: list[tuple[str, float]]
+    """The most probable next tokens and their probabilities."""
+    text: str
+    """The prompt and one continuation."""
+
+    def __str__(self) -> str:
+        rows = [f"  {probability:7.2%}  {token!r}" for token, probability in self.next]
+        return "\n".join([f"after {self.prompt!r} comes", *rows, "", self.text])
+
+
+def predict(model: Model, inputs: Sequence[str], options: PredictOptions) -> list[Continuation]:
+    """Continue each text."""
+    tokens = tokenizer.from_json(model.facts.get("tokenizer"))
+    return [_continue(model.network, tokens, prompt, options) for prompt in inputs]
+
+
+@torch.inference_mode()
+def _continue(network: nn.Module, tokens: Tokenizer, prompt: str, options: PredictOptions) -> Continuation:
+    ids = tokens.encode(prompt).tolist()
+    if not ids:
+        raise ConveyorError("[predict] the text to continue is empty; give at least one token")
+    generator = torch.Generator().manual_seed(options.seed)
+    logits, state = network(torch.tensor(ids).unsqueeze(1))
+    best, places = logits[-1, 0].softmax(0).topk(min(options.show, len(tokens)))
+    following = [(tokens.decode([i]), p) for i, p in zip(places.tolist(), best.tolist(), strict=True)]
+    for _ in range(options.length):
+        ids.append(draw(logits[-1, 0], options, generator))
+        logits, state = network(torch.tensor([[ids[-1]]]), state)
+    return Continuation(prompt, following, tokens.decode(ids))
+
+
+def draw(logits: Tensor, options: PredictOptions, generator: torch.Generator) -> int:
+    """A token number, drawn from the probabilities of `logits` [V] as the options change them."""
+    if options.temperature == 0:
+        return int(logits.argmax())
+    scaled = (logits.double() - logits.max()) / options.temperature  # no overflow, however cold
+    p, order = scaled.softmax(0).sort(descending=True, stable=True)
+    if options.top_k:
+        p[options.top_k :] = 0
+    p[p.cumsum(0) - p >= options.top_p] = 0  # keeps the first token that reaches top_p
+    return int(order[torch.multinomial(p, 1, generator=generator)])
+
+
+def show(model: Model, folder: Path) -> str:
+    """Three samples, from careful to free."""
+    samples = []
+    for temperature in (0.5, 0.8, 1.0):
+        [sample] = model.predict("\n", length=300, temperature=temperature)
+        samples.append(f"Temperature {temperature}:\n\n```text\n{sample.text.strip()}\n```\n")
+    return "\n".join(samples)

@@ -1,0 +1,60 @@
+"""Model bundles: `model.json` says what the network is, `model.safetensors` holds its weights. No pickle.
+
+A bundle lies in its run's folder, and may be copied from there; the two files are all that prediction needs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import nn
+
+from conveyor import __version__
+from conveyor.errors import ConveyorError
+from conveyor.training import files, tensors
+from conveyor.training.options import from_json
+from conveyor.training.task import Model, Task
+
+FORMAT = "conveyor-model-1"
+
+
+def write_description(folder: Path, task: str, config: Any, facts: dict[str, Any]) -> None:
+    """Say what the network is; `task` is its name on the command line."""
+    description = {"format": FORMAT, "conveyor": __version__, "task": task, "facts": facts}
+    files.write_json(folder / "model.json", description | {"config": dataclasses.asdict(config)})
+
+
+def write_weights(folder: Path, network: nn.Module) -> None:
+    """Put the network's weights beside, whole or not at all."""
+    weights = {name: weight.detach().cpu().clone() for name, weight in network.state_dict().items()}
+    files.write(folder / "model.safetensors", save(weights))
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """What `write_description` wrote, checked to be that."""
+    path = folder / "model.json"
+    description = files.read_json(path, "bundle")
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        got = description.get("format") if isinstance(description, dict) else type(description).__name__
+        raise ConveyorError(f"[bundle] {path}: expected a model of format {FORMAT}, got {got}; give a run's folder")
+    missing = {"task", "config", "facts"} - description.keys()
+    if missing:
+        raise ConveyorError(f"[bundle] {path}: {', '.join(sorted(missing))} missing; copy the file again")
+    return description
+
+
+def read(folder: Path, task: Task) -> Model:
+    """The trained model; its weights are checked against its description before any is used."""
+    description = read_description(folder)
+    config = from_json(task.Config, description["config"], str(folder / "model.json"))
+    facts = description["facts"]
+    with torch.device("meta"):  # shapes alone, so that a wrong description costs no memory
+        network = task.network(config, facts)
+    weights, _ = tensors.read(folder / "model.safetensors", "bundle")
+    tensors.match(weights, network.state_dict(), f"[bundle] {folder / 'model.safetensors'}")
+    network.load_state_dict(weights, assign=True)
+    return Model(task, config, facts, network.eval())

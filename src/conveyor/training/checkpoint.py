@@ -1,0 +1,78 @@
+"""Checkpoints: all that a training needs to go on as if it had never stopped, in one safetensors file.
+
+They hold the weights, the optimizer, the position in the data, the carried state, every random number generator, the
+best validation so far. They are written whole or not at all, and reading one runs no code of its author's (no pickle).
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch import Callback, Trainer
+
+from conveyor.training import bundle, tensors
+from conveyor.training.interruption import Interruption
+from conveyor.training.learner import Learner
+
+
+def last(run: Path) -> Path:
+    """Where a run keeps its checkpoint."""
+    return run / "checkpoints" / "last.safetensors"
+
+
+class SafeCheckpointIO(CheckpointIO):
+    """Lightning's checkpoints as trees of tensors, instead of pickles."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write one, whole or not at all."""
+        tensors.write(Path(path), checkpoint)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read one."""
+        return dict(tensors.read_tree(Path(path), "resume"))
+
+    def remove_checkpoint(self, path: Any) -> None:
+        """Delete one."""
+        Path(path).unlink(missing_ok=True)
+
+
+class Keeper(Callback):
+    """Saves checkpoints, always between two steps: when one is due, at an epoch's start, at the end, on Ctrl-C."""
+
+    def __init__(self, run: Path, learner: Learner, interruption: Interruption) -> None:
+        self.run, self.learner, self.interruption = run, learner, interruption
+        self.saved_step = learner.progress.step
+        self.saved_at = time.monotonic()
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Before a step, all of the one before is done, with its validation and its line of metrics."""
+        if self._due():
+            self.save(trainer)
+        self._leave_if_asked(trainer)
+
+    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
+        """Save the end, from where more epochs may go on."""
+        self.save(trainer)
+        self._leave_if_asked(trainer)
+
+    def save(self, trainer: Trainer) -> None:
+        """Save a checkpoint, unless this step's is there."""
+        step = self.learner.progress.step
+        if step != self.saved_step:
+            trainer.save_checkpoint(last(self.run))
+            self.saved_step, self.saved_at = step, time.monotonic()
+
+    def _due(self) -> bool:
+        step, options = self.learner.progress.step, self.learner.options
+        late = time.monotonic() - self.saved_at >= 60 * options.save_minutes
+        return late or step % self.learner.batches == 0 or step % (options.save_steps or step + 1) == 0
+
+    def _leave_if_asked(self, trainer: Trainer) -> None:
+        if self.interruption.asked:
+            self.save(trainer)
+            if not (self.run / "model.safetensors").exists():
+                bundle.write_weights(self.run, self.learner.network)
+            raise self.interruption.error(self.learner.progress.step, self.learner.last_step)

@@ -1,0 +1,105 @@
+"""A run from its options to its report, new or gone on with."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import statistics
+import warnings
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+
+from conveyor.training import bundle, checkpoint, files, randomness, report, tensors
+from conveyor.training.board import Board
+from conveyor.training.display import Display
+from conveyor.training.history import History
+from conveyor.training.interruption import Interruption
+from conveyor.training.learner import Learner, Progress
+from conveyor.training.options import TrainingOptions
+from conveyor.training.scoring import score
+from conveyor.training.task import Model, Task, name_of
+from conveyor.training.validation import Validation
+
+
+def new_run(runs: Path, name: str) -> Path:
+    """A folder for a new run that is not there yet: `runs/<name>/<time>`."""
+    first = runs / name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    run, number = first, 1
+    while run.exists():
+        number += 1
+        run = first.with_name(f"{first.name}_{number}")
+    return run
+
+
+def fit(task: Task, config: Any, run: Path, resume: bool = False) -> tuple[Model, dict[str, Any]]:
+    """Train into the folder `run`, or with `resume` go on there; the best model, and what the run came to.
+
+    A run killed at any moment and gone on with ends with the same weights, bit for bit, as one that never stopped.
+    """
+    options: TrainingOptions = config.training
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    randomness.seed(options.seed)
+    data = task.read(config, bundle.read_description(run)["facts"] if resume else None)
+    learner = Learner(task, config, data, task.network(config, data.facts))
+    weights = sum(weight.numel() for weight in learner.network.parameters())
+    print(f"{name_of(task)}: {data.summary}; {weights:,} weights; {run}", flush=True)
+    files.write_json(run / "config.json", dataclasses.asdict(config))
+    bundle.write_description(run, name_of(task), config, data.facts)
+    rows = _train(learner, run, resume)
+    model = bundle.read(run, task)
+    model.network.to(learner.device)
+    figures = _figures(learner, rows) | {"test": score(task, config, model.network, data.test)}
+    report.write(run, model, rows, figures)
+    return model, figures
+
+
+def _train(learner: Learner, run: Path, resume: bool) -> list[dict[str, float]]:
+    """Train up to the end, or an exception; the lines of metrics."""
+    last = checkpoint.last(run)
+    going_on = resume and last.exists()
+    if going_on:
+        saved = tensors.read_tree(last, "resume")
+        tensors.match(saved["state_dict"], learner.state_dict(), f"[resume] {last}")
+        learner.progress = Progress(**saved["progress"])
+    step = learner.progress.step
+    history = History(run / "metrics.csv", step)
+    if learner.done:
+        print(f"already at its end, step {step:,}; --epochs, --max-steps or --patience let it go on", flush=True)
+        return history.rows
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    board = Board(run / "tensorboard", step)
+    with Interruption(run, f"conveyor train {name_of(learner.task)}") as interruption, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`isinstance", FutureWarning)  # Lightning 2.6 on torch 2.13
+        trainer = Trainer(
+            accelerator=learner.options.device,
+            devices=1,
+            max_epochs=-1,  # the learner says when it is done
+            reload_dataloaders_every_n_epochs=1,  # a span each
+            gradient_clip_val=learner.options.clip_norm,
+            logger=[history, board],
+            plugins=[checkpoint.SafeCheckpointIO()],
+            callbacks=[checkpoint.Keeper(run, learner, interruption), Validation(run, learner), Display(learner)],
+            log_every_n_steps=1,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+        )
+        trainer.fit(learner, ckpt_path=last if going_on else None)
+    return history.rows
+
+
+def _figures(learner: Learner, rows: list[dict[str, float]]) -> dict[str, Any]:
+    """What the run came to, but for the test."""
+    progress, speed = learner.progress, f"{learner.task.UNIT}_per_second"
+    return {
+        "steps": progress.step,
+        "epochs": progress.step / learner.batches,
+        "minutes": progress.seconds / 60,
+        speed: statistics.median([row[speed] for row in rows if speed in row] or [0]),
+        "best_valid": progress.best,
+        "threads": torch.get_num_threads(),
+    }

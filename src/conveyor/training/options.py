@@ -1,0 +1,178 @@
+"""Options: dataclasses whose fields say type, range, default and help; and the common ones of every training.
+
+An option exists once, as a field. The command line, the config file and the checks all come from it:
+
+    @dataclass(kw_only=True)
+    class Config:
+        hidden_size: Count = 256
+        \"\"\"Units in a layer.\"\"\"
+
+        def __post_init__(self) -> None:
+            check(self)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from difflib import get_close_matches
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from conveyor.errors import ConveyorError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values a number may take, and how to say so."""
+
+    words: str
+    low: float
+    high: float = math.inf
+    open: bool = False
+    """Whether the bounds themselves are outside."""
+
+    def __contains__(self, value: float) -> bool:
+        inside = self.low < value < self.high if self.open else self.low <= value <= self.high
+        return inside and math.isfinite(value)
+
+
+Count = Annotated[int, Range("a whole number, 1 or more", 1)]
+Whole = Annotated[int, Range("a whole number, 0 or more", 0)]
+Positive = Annotated[float, Range("a number above 0", 0, open=True)]
+NotNegative = Annotated[float, Range("a number, 0 or more", 0)]
+Share = Annotated[float, Range("a number from 0 to below 1", 0, math.nextafter(1, 0))]
+
+
+@dataclass(kw_only=True)
+class TrainingOptions:
+    """How to train: the same for every task."""
+
+    batch_size: Count = 32
+    """Sequences read side by side."""
+    epochs: Count = 20
+    """Passes over the training data."""
+    max_steps: Count | None = None
+    """Stop after this many updates of the weights."""
+    max_minutes: Positive | None = None
+    """Stop after this much time."""
+    optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "adamw"
+    """How gradients become updates."""
+    learning_rate: Positive = 0.002
+    """The size of an update, before any schedule."""
+    momentum: Share = 0.0
+    """Momentum of sgd and rmsprop."""
+    smoothing: Share = 0.99
+    """Share of the old in rmsprop's mean of squared gradients."""
+    weight_decay: NotNegative = 0.0
+    """How strongly weights are drawn to zero."""
+    schedule: Literal["constant", "decay", "cosine", "plateau"] = "constant"
+    """The learning rate's course: decay multiplies it by --decay-factor for each epoch after --decay-after; cosine
+    takes it to zero at the last step; plateau multiplies it by --decay-factor whenever validation got no better."""
+    decay_factor: Positive = 0.5
+    """What decay and plateau multiply by."""
+    decay_after: Whole = 4
+    """Epochs before decay begins."""
+    clip_norm: Positive | None = 5.0
+    """Scale the gradient down to this norm if it is larger."""
+    validate_every: Count | None = None
+    """Validate also after every so many steps, not at each epoch's end alone."""
+    patience: Count | None = None
+    """Stop after this many validations in a row that got no better."""
+    seed: Whole = 1
+    """Start of all random numbers."""
+    threads: Count | None = None
+    """Processor threads; as torch chooses if not given."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"
+    """Where to compute."""
+    log_every: Count = 50
+    """Steps between two lines of metrics."""
+    save_minutes: Positive = 2.0
+    """Minutes between two checkpoints; each epoch begins with one too."""
+    save_steps: Count | None = None
+    """Steps between two checkpoints, besides."""
+
+
+def check(options: Any, *mistakes: str | None) -> None:
+    """Raise one error that names every option out of its type or range, and the given further mistakes."""
+    found = [*_mistakes(options), *filter(None, mistakes)]
+    if found:
+        raise ConveyorError(f"[options] {'; '.join(found)}")
+
+
+def flag(name: str) -> str:
+    """How the command line spells a field."""
+    return f"--{name.replace('_', '-')}"
+
+
+def flat(options: Any) -> Iterator[tuple[str, Any]]:
+    """Names and values of the fields of a dataclass, and of the dataclasses in it."""
+    for field in fields(options):
+        value = getattr(options, field.name)
+        yield from flat(value) if is_dataclass(value) else [(field.name, value)]
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """ "; did you mean X?" for the known name most like `name`, or nothing."""
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def from_json(cls: type[T], values: Any, where: str) -> T:
+    """A dataclass from what `dataclasses.asdict` and JSON made of it; fields that are not there keep their defaults."""
+    if not isinstance(values, dict):
+        raise ConveyorError(f"[options] {where}: expected an object with options, got {type(values).__name__}")
+    hints = get_type_hints(cls)
+    for name in values:
+        if name not in hints:
+            raise ConveyorError(f"[options] {where}: unknown option {name!r}{nearest(name, list(hints))}")
+    return cls(**{name: _from_json(hints[name], value, f"{where}, {name}") for name, value in values.items()})
+
+
+def _from_json(hint: Any, value: Any, where: str) -> Any:
+    if is_dataclass(hint) and isinstance(hint, type):
+        return from_json(hint, value, where)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _mistakes(options: Any) -> Iterator[str]:
+    hints = get_type_hints(type(options), include_extras=True)
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if is_dataclass(value):
+            yield from _mistakes(value)
+        elif not fits(value, hints[field.name]):
+            yield f"{flag(field.name)}: expected {_words(hints[field.name])}, got {value!r}"
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is of the type, and in the range, that an annotation says."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return fits(value, parts[0]) and value in parts[1]
+    if origin in (Union, UnionType):
+        return any(fits(value, part) for part in parts)
+    if origin is Literal:
+        return value in parts
+    if origin is tuple:
+        return isinstance(value, tuple) and all(fits(item, parts[0]) for item in value)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+
+
+def _words(hint: Any) -> str:
+    """What an annotation expects, in words."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return str(parts[1].words)
+    if origin in (Union, UnionType):
+        return " or ".join(map(_words, parts))
+    if origin is Literal:
+        return "one of " + ", ".join(parts)
+    if origin is tuple:
+        return f"a list, each {_words(parts[0])}"
+    return {NoneType: "None", bool: "true or false", str: "a text"}.get(hint, f"a {hint.__name__}")

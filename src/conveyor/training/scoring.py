@@ -1,0 +1,40 @@
+"""Scores of a network over one part of the data: the same code for validation and test."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.fabric.utilities import move_data_to_device
+from torch import Tensor, nn
+
+from conveyor.training.task import Split, Sums, Task
+
+
+def add(total: Sums, sums: Sums) -> Sums:
+    """The sums of two batches."""
+    return {name: total.get(name, 0) + value for name, value in sums.items()}
+
+
+def numbers(task: Task, sums: Sums) -> dict[str, float]:
+    """The task's scores of some sums; this waits for the device."""
+    return task.scores({name: _plain(value) for name, value in sums.items()})
+
+
+def _plain(value: Tensor | float) -> Tensor | float:
+    return value.item() if isinstance(value, Tensor) and value.dim() == 0 else value
+
+
+@torch.no_grad()
+def score(task: Task, config: Any, network: nn.Module, split: Split) -> dict[str, float]:
+    """The scores of `split`, its batches read in order with dropout off."""
+    device = next(network.parameters()).device
+    training = network.training
+    network.eval()
+    total: Sums = {}
+    carried = None
+    for index in range(len(split)):
+        outcome = task.loss(config, network, move_data_to_device(split.batch(0, index), device), carried)
+        total, carried = add(total, outcome.sums), outcome.carried
+    network.train(training)
+    return numbers(task, total)

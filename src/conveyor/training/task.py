@@ -1,0 +1,105 @@
+"""What a task is: the contract between a file in `tasks/` and everything in `training/` and `cli/`.
+
+A task is a module with these names; there is no class to derive from and nothing to register.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+from conveyor.training.options import TrainingOptions
+
+Sums = dict[str, Tensor | float]
+"""Figures that may be added up over batches: losses, counts, confusion matrices."""
+
+
+class Split(Protocol):
+    """The batches of one part of the data; batch `index` of an epoch is always the same, so a run can go on there."""
+
+    def __len__(self) -> int: ...
+    def batch(self, epoch: int, index: int) -> Any: ...
+
+
+class Data(NamedTuple):
+    """What a task read."""
+
+    train: Split
+    valid: Split
+    test: Split
+    facts: dict[str, Any]
+    """What network and prediction must know of the data, as JSON: a vocabulary, names of classes, scales."""
+    summary: str
+    """One line for the user: how much of what."""
+
+
+class Outcome(NamedTuple):
+    """What a batch came to."""
+
+    loss: Tensor
+    """What the optimizer makes small."""
+    sums: Sums
+    """For the scores; detached."""
+    carried: Any
+    """State for the next batch of the epoch (tensors in tuples, lists, dicts; detached), or None."""
+
+
+class Config(Protocol):
+    """A task's options: a dataclass; those in `training` are the same for all tasks."""
+
+    training: TrainingOptions
+    data: tuple[str, ...]
+
+
+class Model(NamedTuple):
+    """A trained network, with all that prediction needs."""
+
+    task: Task
+    config: Any
+    facts: dict[str, Any]
+    network: nn.Module
+
+    def predict(self, *inputs: Any, **options: Any) -> list[Any]:
+        """One prediction an input; options are the fields of the task's `PredictOptions`."""
+        return self.task.predict(self, inputs, self.task.PredictOptions(**options))
+
+
+class Task(Protocol):
+    """The names a task file has."""
+
+    __name__: str
+    Config: Any
+    """The dataclass of its options."""
+    PredictOptions: Any
+    """The dataclass of the options of `predict`."""
+    UNIT: str
+    """The sum that counts work done, for the speed: "tokens", "frames", "windows"."""
+
+    def read(self, config: Any, facts: dict[str, Any] | None = None) -> Data:
+        """Read the data; with `facts` of an earlier reading keep to these."""
+
+    def read_test(self, config: Any, facts: dict[str, Any], data: Sequence[str]) -> Split:
+        """Other data, to be scored."""
+
+    def network(self, config: Any, facts: dict[str, Any]) -> nn.Module:
+        """The untrained network."""
+
+    def loss(self, config: Any, network: nn.Module, batch: Any, carried: Any) -> Outcome:
+        """What one batch comes to."""
+
+    def scores(self, sums: dict[str, Any]) -> dict[str, float]:
+        """Figures for people; the first is the one to choose by, and smaller is better."""
+
+    def predict(self, model: Model, inputs: Sequence[Any], options: Any) -> list[Any]:
+        """One result an input; `str` of a result is what the command line prints."""
+
+    def show(self, model: Model, folder: Path) -> str:
+        """What the report shows of a trained model, as Markdown; pictures go into `folder`."""
+
+
+def name_of(task: Task) -> str:
+    """The task's name on the command line: its file's, with dashes."""
+    return task.__name__.rpartition(".")[-1].replace("_", "-")

@@ -1,0 +1,78 @@
+"""Every mistake of a user is one sentence on stderr and exit code 2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from conveyor.cli import main
+from conveyor.tasks import language_model as task
+from conveyor.training import bundle
+
+FACTS = {"tokenizer": {"kind": "char", "alphabet": "abc"}}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with files of every kind, and a good bundle in `run`."""
+    monkeypatch.chdir(tmp_path)
+    Path("empty.txt").touch()
+    Path("latin.txt").write_bytes(b"caf\xe9 " * 1000)
+    Path("short.txt").write_text("short")
+    Path("pictures").mkdir()
+    Path("pictures/a.png").write_bytes(b"\x89PNG\0")
+    Path("not.json").write_text("{")
+    Path("odd.json").write_text('{"hiden_size": 3}')
+    bundle.write_description(Path("run"), "language-model", task.Config(hidden_size=4), FACTS)
+    bundle.write_weights(Path("run"), task.network(task.Config(hidden_size=4), FACTS))
+    Path("foreign").mkdir()
+    Path("foreign/model.json").write_text('{"model_type": "llama"}')
+    bundle.write_description(Path("odd"), "language-model", task.Config(), {})
+    return tmp_path
+
+
+TRAIN = "train language-model"
+MISTAKES = {
+    "trian": "unknown verb 'trian'; did you mean train?; expected one of: ",
+    "train": "usage: conveyor train TASK",
+    "train langage-model": "[tasks] unknown task 'langage-model'; did you mean language-model?; expected one of: ",
+    f"{TRAIN} --hiden 3": "[options] unknown option --hiden; did you mean --hidden-size?; ",
+    f"{TRAIN} --hidden 0": "[options] unknown option --hidden; did you mean --hidden-size?; ",
+    f"{TRAIN} --hidden-size 0": "[options] --hidden-size: expected a whole number, 1 or more, got 0",
+    f"{TRAIN} --hidden-size many": "[options] Error parsing --hidden-size: invalid literal for int()",
+    f"{TRAIN} --tokens letters": "[options] invalid choice 'letters' for argument '--tokens'. Expected one of (",
+    f"{TRAIN} --epochs": "[options] Missing value for argument '--epochs'",
+    f"{TRAIN} stray": "[options] Unrecognized options: stray",
+    f"{TRAIN} --data empty.txt": "[text] empty.txt: the file is empty",
+    f"{TRAIN} --data latin.txt": "[text] latin.txt: expected UTF-8, but byte 3 (0xe9) is not",
+    f"{TRAIN} --data short.txt": "[data] the training part is shorter than one batch: expected 6,401 tokens or more, ",
+    f"{TRAIN} --data pictures": "[text] pictures: no text file in this folder",
+    f"{TRAIN} --data nowhere": "[text] nowhere: no such file or folder",
+    f"{TRAIN} --config nowhere": "[config] nowhere: cannot be read",
+    f"{TRAIN} --config not.json": "[config] not.json: expected JSON, but",
+    f"{TRAIN} --config odd.json": "[options] odd.json: unknown option 'hiden_size'; did you mean hidden_size?",
+    f"{TRAIN} --resume nowhere": "[bundle] nowhere/model.json: cannot be read",
+    "evaluate": "usage: conveyor evaluate RUN",
+    "evaluate nowhere": "[bundle] nowhere/model.json: cannot be read",
+    "evaluate foreign": "[bundle] foreign/model.json: expected a model of format conveyor-model-1, got None",
+    "evaluate odd": "[tokenizer] expected the description of a char, word or bpe tokenizer",
+    "evaluate run --data empty.txt": "[text] empty.txt: the file is empty",
+    "predict": "usage: conveyor predict RUN INPUT",
+    "predict run": "[predict] nothing to predict from",
+    "predict run a --lenght 3": "[options] unknown option --lenght; did you mean --length?",
+    "predict run a --top-p 0": "[options] --top-p: expected a number above 0, got 0.0",
+}
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+@pytest.mark.usefixtures("here")
+def test_mistake(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(line.split()) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"conveyor: {MISTAKES[line]}")
+    assert said.err.endswith("\n")
+    if not MISTAKES[line].startswith("usage"):
+        assert said.err.count("\n") == 1
+    assert said.out == ""
+    assert not Path("runs").exists()

@@ -1,0 +1,275 @@
+"""The kernels, which take float32, against the equations, which the same calls take in float64."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from torch import Tensor
+
+import conveyor
+from conveyor import _kernels, ops
+
+Agree = Callable[[Tensor, Tensor], None]
+CELLS = ["lstm", "tanh", "relu"]
+SIZES = [  # T, B, I, H: around the rows, vectors and blocks of the kernels
+    (1, 1, 1, 1),
+    (2, 2, 3, 3),
+    (7, 5, 8, 8),
+    (35, 6, 31, 31),
+    (7, 7, 32, 32),
+    (2, 13, 33, 33),
+    (7, 32, 64, 64),
+    (35, 33, 100, 100),
+    (35, 1, 100, 64),
+    (7, 2, 64, 100),
+    (1, 5, 33, 1),
+    (2, 6, 1, 33),
+    (35, 7, 3, 32),
+    (7, 13, 8, 31),
+    (1, 32, 31, 3),
+    (2, 33, 32, 8),
+    (35, 2, 1, 100),
+    (3, 1, 70, 300),
+]
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    torch.manual_seed(0)
+    yield
+    conveyor.set_num_threads(None)
+
+
+def problem(cell: str, T: int, B: int, I: int, H: int, *, D: int = 1, bias: bool = True) -> list[Tensor]:
+    """Random input [T, B, I], h_0 and, for the LSTM, c_0 [D, B, H], and for each direction two or four weights."""
+    rows = 4 * H if cell == "lstm" else H
+    shapes = [(rows, I), (rows, H), (rows,), (rows,)][: 4 if bias else 2]
+    states = [torch.randn(D, B, H) for _ in range(2 if cell == "lstm" else 1)]
+    return [torch.randn(T, B, I), *states, *(torch.randn(s) / s[-1] ** 0.5 for _ in range(D) for s in shapes)]
+
+
+def call(cell: str, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The operator on the tensors of a problem."""
+    input, h_0, *rest = tensors
+    c_0 = [rest.pop(0)] if cell == "lstm" else []
+    each = len(rest) // len(h_0)
+    weights = [(*rest[d : d + each], None, None)[:4] for d in range(0, len(rest), each)]
+    return ops.lstm(input, h_0, *c_0, weights) if c_0 else ops.rnn(input, h_0, weights, cell)
+
+
+def leaves(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    return [tensor.detach().to(dtype).requires_grad_() for tensor in tensors]
+
+
+def gradients(results: Sequence[Tensor], inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """For random cotangents that depend on nothing but the shapes."""
+    generator = torch.Generator().manual_seed(1)
+    cotangents = [torch.randn(y.shape, generator=generator).to(y.dtype) for y in results]
+    return torch.autograd.grad(results, inputs, cotangents)
+
+
+def solve(cell: str, tensors: Sequence[Tensor], dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """Every result and every gradient."""
+    inputs = leaves(tensors, dtype)
+    results = call(cell, inputs)
+    return [*results, *gradients(results, inputs)]
+
+
+def test_the_rule_that_chooses() -> None:
+    one = torch.zeros(1)
+    assert ops.uses_kernels(one, None)
+    assert not ops.uses_kernels(one, one.double())
+    assert not ops.uses_kernels(one.bfloat16())
+    assert not ops.uses_kernels(one.to("meta"))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("number", range(len(SIZES)), ids=[str(sizes) for sizes in SIZES])
+def test_results_and_gradients_agree(cell: str, number: int, agree: Agree) -> None:
+    tensors = problem(cell, *SIZES[number], D=1 + number % 2, bias=number % 3 > 0)
+    for got, want in zip(solve(cell, tensors), solve(cell, tensors, torch.float64), strict=True):
+        agree(got, want)
+
+
+@pytest.mark.parametrize("D", [1, 2])
+@pytest.mark.parametrize("cell", CELLS)
+def test_inference_agrees(cell: str, D: int, agree: Agree) -> None:
+    """Over more steps than one block of projected input holds."""
+    tensors = [tensor / 2 for tensor in problem(cell, 3000, 1, 3, 5, D=D)]  # so that relu stays bounded
+    with torch.inference_mode():
+        results = call(cell, tensors)
+        for got, want in zip(results, call(cell, [tensor.double() for tensor in tensors]), strict=True):
+            agree(got, want)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_an_empty_batch_agrees(cell: str) -> None:
+    """There is nothing in it, so weights get zero gradients and not whatever the memory held."""
+    tensors = problem(cell, 3, 0, 4, 8, D=2)
+    for got, want in zip(solve(cell, tensors), solve(cell, tensors, torch.float64), strict=True):
+        assert got.shape == want.shape
+        assert not got.any()
+
+
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "batch first": lambda x: x.transpose(0, 1).contiguous().transpose(0, 1),
+    "every other feature": lambda x: x.repeat_interleave(2, dim=-1)[..., ::2],
+    "every other step": lambda x: x.repeat_interleave(2, dim=0)[::2],
+    "features first": lambda x: x.permute(2, 0, 1).contiguous().permute(1, 2, 0),
+    "one row for all": lambda x: x[:, :1].expand_as(x),
+    "one step for all": lambda x: x[:1].expand_as(x),
+    "inside a larger tensor": lambda x: torch.nn.functional.pad(x, (3, 1, 1, 2))[:, 1:-2, 3:-1],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_layouts_agree(cell: str, layout: str, agree: Agree) -> None:
+    input, *others = problem(cell, 4, 7, 9, 11, D=2)
+    arranged = LAYOUTS[layout](input).requires_grad_()
+    others = [LAYOUTS["features first"](state) for state in others[:1]] + others[1:]
+    others = [w.t().contiguous().t() if w.dim() == 2 else w for w in others]
+    results = call(cell, [arranged, *others])
+    wide = leaves([arranged, *others], torch.float64)
+    want = call(cell, wide)
+    for got, witness in zip(results, want, strict=True):
+        agree(got, witness)
+    # a sum hands an expanded gradient back, a transposed output a transposed one
+    got = torch.autograd.grad(results[0].transpose(0, 1).square().sum() + results[1].sum(), arranged)
+    agree(got[0], torch.autograd.grad(want[0].square().sum() + want[1].sum(), wide[0])[0])
+
+
+@pytest.mark.parametrize("wanted", [[0], [1], [2], [3], [4, 6], [0, 1, 2, 3, 4, 5, 6]], ids=str)
+@pytest.mark.parametrize("used", [[0], [1], [2], [0, 2]], ids=str)
+def test_partial_gradients_agree(used: list[int], wanted: list[int], agree: Agree) -> None:
+    """Of some results alone, and for some inputs alone."""
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        inputs = [tensor.to(dtype) for tensor in problem("lstm", 5, 3, 4, 6)]
+        torch.manual_seed(0)
+        for number in wanted:
+            inputs[number].requires_grad_()
+        results = call("lstm", inputs)
+        found.append(gradients([results[number] for number in used], [inputs[number] for number in wanted]))
+    for got, want in zip(*found, strict=True):
+        agree(got, want)
+
+
+def test_nothing_is_remembered_of_changed_weights() -> None:
+    tensors = problem("lstm", 3, 2, 4, 8)
+    before = call("lstm", tensors)[0]
+    tensors[4].data.mul_(2)  # which autograd's version counter does not see
+    doubled = call("lstm", tensors)[0]
+    assert not torch.equal(before, doubled)
+    assert torch.equal(doubled, call("lstm", [tensor.clone() for tensor in tensors])[0])
+
+
+@pytest.mark.parametrize("where", ["input", "h_0"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_nan_stays_in_its_row(cell: str, where: str) -> None:
+    T, B, H, row = 5, 13, 33, 3
+    tensors = problem(cell, T, B, 8, H, D=2)
+    clean = solve(cell, tensors)
+    tensors[0 if where == "input" else 1][2 if where == "input" else slice(None), row] = torch.nan
+    spoilt = solve(cell, tensors)
+    others = [number for number in range(B) if number != row]
+    states = 2 if cell == "lstm" else 1
+    for before, after in zip(clean[: 2 * states + 2], spoilt[: 2 * states + 2], strict=True):
+        assert torch.equal(before[:, others], after[:, others])
+    forward = spoilt[0][:, row, :H]
+    first = 2 if where == "input" else 0
+    assert torch.equal(forward[:first], clean[0][:first, row, :H])
+    assert forward[first:].isnan().all()
+
+
+@pytest.mark.parametrize("cell", ["lstm", "tanh"])
+def test_infinities_saturate(cell: str, agree: Agree) -> None:
+    tensors = problem(cell, 3, 4, 1, 33)
+    tensors[0][1, 0], tensors[0][1, 1], tensors[0][1, 2] = torch.inf, -torch.inf, 3e38
+    for got, want in zip(call(cell, tensors), call(cell, [t.double() for t in tensors]), strict=True):
+        agree(got, want)
+
+
+@pytest.mark.parametrize("flush", [False, True])
+def test_the_callers_floating_point_state_is_kept(flush: bool) -> None:
+    tiny = torch.full((64,), 1e-40)
+    if not torch.set_flush_denormal(flush):
+        pytest.skip("this processor does not flush denormals")
+    try:
+        solve("lstm", problem("lstm", 3, 8, 5, 7))
+        assert ((tiny * 1.0) == 0).all() == flush
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("sizes", [(7, 33, 31, 100), (3, 1, 64, 512), (5, 3, 70, 300), (2, 200, 16, 48)], ids=str)
+def test_threads_do_not_change_a_bit(cell: str, sizes: tuple[int, int, int, int]) -> None:
+    tensors = problem(cell, *sizes, D=2)
+    conveyor.set_num_threads(1)
+    alone = solve(cell, tensors)
+    for threads in (2, 3):
+        conveyor.set_num_threads(threads)
+        assert all(map(torch.equal, solve(cell, tensors), alone))
+
+
+def test_several_callers_at_once() -> None:
+    conveyor.set_num_threads(2)
+    problems = [problem("lstm", 9, 3 + 5 * number, 20, 40 + 30 * number, D=2) for number in range(6)]
+    alone = [solve("lstm", tensors) for tensors in problems]
+    with ThreadPoolExecutor(len(problems)) as pool:
+        for _ in range(5):
+            for got, want in zip(pool.map(lambda tensors: solve("lstm", tensors), problems), alone, strict=True):
+                assert all(map(torch.equal, got, want))
+
+
+def test_number_of_threads() -> None:
+    assert conveyor.get_num_threads() == torch.get_num_threads()
+    conveyor.set_num_threads(3)
+    assert conveyor.get_num_threads() == 3
+    with pytest.raises(ValueError, match=r"threads: expected at least 1, or None for torch's number, got 0"):
+        conveyor.set_num_threads(0)
+
+
+FORK = """
+import multiprocessing, torch, conveyor
+conveyor.set_num_threads(2)
+torch.manual_seed(0)
+lstm, input = conveyor.LSTM(16, 64), torch.randn(9, 12, 16)
+
+def work(_):
+    lstm.zero_grad()
+    output, _ = lstm(input)
+    output[-1, -1, -1].backward()
+    return output.sum().item(), lstm.weight_hh_l0.grad.sum().item()
+
+before = work(0)
+with multiprocessing.get_context("fork").Pool(3) as pool:
+    assert pool.map(work, range(12)) == [before] * 12
+assert work(0) == before
+print("finished")
+"""
+
+
+def test_children_of_a_fork_finish() -> None:
+    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.strip() == "finished", done.stderr
+
+
+def test_the_instruction_set_asked_for_is_used() -> None:
+    assert _kernels.isa() == os.environ.get("CONVEYOR_ISA", _kernels.available()[0])
+
+
+@pytest.mark.parametrize("isa", [isa for isa in _kernels.available() if isa != _kernels.isa()])
+def test_every_instruction_set(isa: str) -> None:
+    """The tests above, once more in a process of its own."""
+    tests = "agree or nan or infinities or asked_for or change_a_bit"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", tests, __file__]
+    done = subprocess.run(
+        command, env=os.environ | {"CONVEYOR_ISA": isa}, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout
