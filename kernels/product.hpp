@@ -14,6 +14,7 @@ CONVEYOR_INLINE constexpr long ceil_div(long a, long b) { return (a + b - 1) / b
 CONVEYOR_INLINE constexpr long least(long a, long b) { return a < b ? a : b; }
 
 constexpr int kWide = 4;                      // vectors in a full panel
+constexpr long kLine = 16;                    // floats in a cache line
 constexpr int kRows = kAccumulators / kWide;  // rows of a full block: 6 or 2
 // Steps of k multiplied before the next rows are taken: a panel of them (256 KiB) stays in L2.
 constexpr long kDepth = 1024;
@@ -58,6 +59,7 @@ struct Term {
   long depth;
 
   Term(Left rows_, long k_, const float* panels_) : rows(rows_), k(k_), panels(panels_), depth(k_) {}
+  const float* panel(long j) const { return panels + j * depth * (kWide * V); }
   Term slice(long from, long count, int width) const {
     Term part = *this;
     part.rows.data += from;
@@ -84,8 +86,10 @@ CONVEYOR_INLINE void copy(Vec (&to)[R][P][G], const Vec (&from)[R][P][G]) {
 
 // sums[r][p][g] += sum over k of a[r][k] panel[p][k][g]. R P G accumulators: few rows take several panels at once,
 // since a multiply-add takes four cycles or more and eight at least have to be under way.
+// What follows the panels is multiplied next, and comes from further away: this block, the `part`th that visits the
+// panels, brings a part of it into L2, a cache line a k.
 template <int R, int P, int G>
-CONVEYOR_INLINE void product(Vec (&sums)[R][P][G], const Term& term, long r0, long j0) {
+CONVEYOR_INLINE void product(Vec (&sums)[R][P][G], const Term& term, long r0, long j0, long part) {
   // A copy whose address nobody has: clang would else store the sums at each k, for fear that they alias the operands.
   Vec own[R][P][G];
   copy(own, sums);
@@ -94,8 +98,10 @@ CONVEYOR_INLINE void product(Vec (&sums)[R][P][G], const Term& term, long r0, lo
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r) a[r] = term.rows.at(r0 + r);
 #pragma GCC unroll 4
-  for (int p = 0; p < P; ++p) w[p] = term.panels + (j0 + p) * term.depth * (kWide * V);
+  for (int p = 0; p < P; ++p) w[p] = term.panel(j0 + p);
+  const float* ahead = w[P - 1] + term.k * (G * V) + part * term.k * kLine;
   for (long k = 0; k < term.k; ++k) {
+    __builtin_prefetch(ahead + k * kLine, 0, 2);
 #pragma GCC unroll 4
     for (int p = 0; p < P; ++p) {
       Vec column[G];
@@ -112,13 +118,14 @@ CONVEYOR_INLINE void product(Vec (&sums)[R][P][G], const Term& term, long r0, lo
 
 // R rows, P panels: start(r, j, sums) fills the sums of a row and panel, finish(r, j, sums) takes them.
 template <int R, int P, int G, class Start, class Finish>
-CONVEYOR_INLINE void block(long r0, long j0, const Terms& terms, const Start& start, const Finish& finish) {
+CONVEYOR_INLINE void block(long r0, long j0, long part, const Terms& terms, const Start& start,
+                           const Finish& finish) {
   Vec sums[R][P][G];
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
     for (int p = 0; p < P; ++p) start(r0 + r, j0 + p, sums[r][p]);
-  for (int t = 0; t < terms.count; ++t) product(sums, terms.term[t], r0, j0);
+  for (int t = 0; t < terms.count; ++t) product(sums, terms.term[t], r0, j0, part);
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
@@ -126,30 +133,48 @@ CONVEYOR_INLINE void block(long r0, long j0, const Terms& terms, const Start& st
 }
 
 template <int R, int P, int G, class Start, class Finish>
-CONVEYOR_INLINE void block_of(int rows, long r0, long j0, const Terms& terms, const Start& start,
+CONVEYOR_INLINE void block_of(int rows, long r0, long j0, long part, const Terms& terms, const Start& start,
                               const Finish& finish) {
   if constexpr (R == 1)
-    block<1, P, G>(r0, j0, terms, start, finish);
+    block<1, P, G>(r0, j0, part, terms, start, finish);
   else if (rows == R)
-    block<R, P, G>(r0, j0, terms, start, finish);
+    block<R, P, G>(r0, j0, part, terms, start, finish);
   else
-    block_of<R - 1, P, G>(rows, r0, j0, terms, start, finish);
+    block_of<R - 1, P, G>(rows, r0, j0, part, terms, start, finish);
 }
 
-// All rows against P panels, in blocks as even as they come.
+// Rows of the next block where `left` are left: blocks of six or four rows keep both multiply-add units of a core
+// busy, those of five or three do not quite.
+template <int R>
+CONVEYOR_INLINE int rows_of_next(long left) {
+  if (R == 6 && (left == 7 || left == 8)) return 4;
+  return static_cast<int>(least(left, R));
+}
+
+// Rows [r0, r1) on their way into L2.
+CONVEYOR_INLINE void fetch(const Terms& terms, long r0, long r1) {
+  for (int t = 0; t < terms.count; ++t)
+    for (long r = r0; r < r1; ++r) {
+      const float* row = terms.term[t].rows.at(r);
+      for (long k = 0; k < terms.term[t].k; k += kLine) __builtin_prefetch(row + k, 0, 2);
+    }
+}
+
+// All rows against P panels. The first panels fetch each block's rows while the block before is multiplied.
 template <int R, int P, int G, class Start, class Finish>
-CONVEYOR_INLINE void sweep(long r0, long r1, long j0, const Terms& terms, const Start& start, const Finish& finish) {
-  const long blocks = ceil_div(r1 - r0, R), even = (r1 - r0) / blocks, larger = (r1 - r0) % blocks;
-  for (long b = 0; b < blocks; ++b) {
-    const int rows = static_cast<int>(even + (b < larger));
-    block_of<R, P, G>(rows, r0, j0, terms, start, finish);
+CONVEYOR_INLINE void sweep(long r0, long r1, long j0, bool first, const Terms& terms, const Start& start,
+                           const Finish& finish) {
+  for (long part = 0; r0 < r1; ++part) {
+    const int rows = rows_of_next<R>(r1 - r0);
+    if (first) fetch(terms, r0 + rows, least(r0 + 2 * rows, r1));
+    block_of<R, P, G>(rows, r0, j0, part, terms, start, finish);
     r0 += rows;
   }
 }
 
 // A panel too deep for the cache, a slice at a time.
 template <int G, class Start, class Finish>
-void deep(long r0, long r1, long j, const Terms& terms, const Start& start, const Finish& finish) {
+void deep(long r0, long r1, long j, bool first, const Terms& terms, const Start& start, const Finish& finish) {
   Vec waiting[kGroup][G];
   const auto put = [&](long r, long, const Vec(&sums)[G]) {
     for (int g = 0; g < G; ++g) waiting[r - r0][g] = sums[g];
@@ -161,7 +186,7 @@ void deep(long r0, long r1, long j, const Terms& terms, const Start& start, cons
   for (int t = 0; t < terms.count; ++t)
     for (long k = 0; k < terms.term[t].k; k += kDepth) {
       const Term slice = terms.term[t].slice(k, least(kDepth, terms.term[t].k - k), G);
-      sweep<kRows, 1, G>(r0, r1, j, Terms{&slice, 1}, take, put);
+      sweep<kRows, 1, G>(r0, r1, j, first, Terms{&slice, 1}, take, put);
     }
   for (long r = r0; r < r1; ++r) finish(r, j, waiting[r - r0]);
 }
@@ -174,16 +199,17 @@ void multiply_group(long r0, long r1, long j0, long j1, const Terms& terms, cons
   const long rows = r1 - r0;
   long depth = 0;
   for (int t = 0; t < terms.count; ++t) depth += terms.term[t].k;
+  const long first = j0;
   if (rows > kRows && depth > kDepth) {
-    for (; j0 < j1; ++j0) deep<G>(r0, r1, j0, terms, start, finish);
+    for (; j0 < j1; ++j0) deep<G>(r0, r1, j0, j0 == first, terms, start, finish);
     return;
   }
   if (rows == 1)
-    for (; j0 + kMany <= j1; j0 += kMany) sweep<1, kMany, G>(r0, r1, j0, terms, start, finish);
+    for (; j0 + kMany <= j1; j0 += kMany) sweep<1, kMany, G>(r0, r1, j0, false, terms, start, finish);
   if constexpr (kRows >= 6)
     if (rows <= 3)
-      for (; j0 + 2 <= j1; j0 += 2) sweep<3, 2, G>(r0, r1, j0, terms, start, finish);
-  for (; j0 < j1; ++j0) sweep<kRows, 1, G>(r0, r1, j0, terms, start, finish);
+      for (; j0 + 2 <= j1; j0 += 2) sweep<3, 2, G>(r0, r1, j0, false, terms, start, finish);
+  for (; j0 < j1; ++j0) sweep<kRows, 1, G>(r0, r1, j0, j0 == first, terms, start, finish);
 }
 
 // Rows [r0, r1) against panels [j0, j1): a group of rows stays in L2 while the panels pass by.

@@ -25,12 +25,13 @@ struct Workspace {
 
 inline long time_of(const Sizes& sizes, long s) { return sizes.reverse ? sizes.T - 1 - s : s; }
 
-// Weights beyond this many floats do not fit a core's L2: then threads share them even if there are rows for each.
+// Recurrent weights beyond this many floats stream from L3 or memory: then threads share them even if there are rows
+// for each.
 constexpr long kPrivateWeights = 1 << 20;
 
 inline bool by_rows(const Sizes& sizes, int gates, const Team& team) {
   return team.size == 1 ||
-         (sizes.B >= kRows * team.size && sizes.H * sizes.H * gates <= kPrivateWeights);
+         (sizes.B >= kRows * team.size && gates * sizes.H * sizes.H <= kPrivateWeights);
 }
 
 // This member's rows and panels of a step.

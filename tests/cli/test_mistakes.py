@@ -20,6 +20,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("empty.txt").touch()
     Path("latin.txt").write_bytes(b"caf\xe9 " * 1000)
     Path("short.txt").write_text("short")
+    Path("enough.txt").write_text("enough " * 2000)
     Path("pictures").mkdir()
     Path("pictures/a.png").write_bytes(b"\x89PNG\0")
     Path("not.json").write_text("{")
@@ -47,6 +48,8 @@ MISTAKES = {
     f"{TRAIN} --data empty.txt": "[text] empty.txt: the file is empty",
     f"{TRAIN} --data latin.txt": "[text] latin.txt: expected UTF-8, but byte 3 (0xe9) is not",
     f"{TRAIN} --data short.txt": "[data] the training part is shorter than one batch: expected 6,401 tokens or more, ",
+    f"{TRAIN} --data latin.txt/x": "[text] latin.txt/x: no such file or folder",
+    f"{TRAIN} --data enough.txt --test-share 0": "[data] the test part is shorter than one batch: expected 2 tokens",
     f"{TRAIN} --data pictures": "[text] pictures: no text file in this folder",
     f"{TRAIN} --data nowhere": "[text] nowhere: no such file or folder",
     f"{TRAIN} --config nowhere": "[config] nowhere: cannot be read",

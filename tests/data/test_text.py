@@ -20,9 +20,10 @@ def test_mark_is_dropped_and_line_ends_are_kept(tmp_path: Path) -> None:
     assert text.read(write(tmp_path / "a", b"\xef\xbb\xbfone\r\ntwo\n")) == "one\r\ntwo\n"
 
 
-def test_empty_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"", b"\xef\xbb\xbf"])
+def test_empty_file(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ConveyorError, match=r"^\[text\] .*/a\.txt: the file is empty; give a file with text in it$"):
-        text.read(write(tmp_path / "a.txt", b""))
+        text.read(write(tmp_path / "a.txt", content))
 
 
 @pytest.mark.parametrize(("content", "offset"), [(b"caf\xe9", 3), (b"\xef\xbb\xbfcaf\xe9!", 6), (b"abc\xf0\x9f", 3)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -54,9 +53,8 @@ def test_json_round_trip(kind: str) -> None:
     assert len(again) == len(tokens)
 
 
-@pytest.mark.skipif("CONVEYOR_DATA" not in os.environ, reason="CONVEYOR_DATA names no folder of data sets")
-def test_penn_treebank_counts() -> None:
-    parts = text.read_parts([Path(os.environ["CONVEYOR_DATA"]) / "ptb"], 0.1, 0.1)
+def test_penn_treebank_counts(conveyor_data: Path) -> None:
+    parts = text.read_parts([conveyor_data / "ptb"], 0.1, 0.1)
     tokens = tokenizer.learn("word", parts.train, 10_000)
     assert len(tokens) == 10_000
     assert [len(tokens.encode(part)) for part in parts] == [929_589, 73_760, 82_430]

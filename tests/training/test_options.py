@@ -17,7 +17,6 @@ def test_all_mistakes_at_once() -> None:
         Config(
             hidden_size=0,
             dropout_input=1.0,
-            tied=True,
             tokens="letter",  # type: ignore[arg-type]
             training=TrainingOptions(epochs=True, learning_rate=float("nan"), max_minutes=-1),
         )
@@ -27,8 +26,17 @@ def test_all_mistakes_at_once() -> None:
         "--dropout-input: expected a number from 0 to below 1, got 1.0; "
         "--epochs: expected a whole number, 1 or more, got True; "
         "--max-minutes: expected a number above 0 or None, got -1; "
-        "--learning-rate: expected a number above 0, got nan; "
-        "--tied: expected --embedding-size as large as --hidden-size"
+        "--learning-rate: expected a number above 0, got nan"
+    )
+
+
+def test_all_conflicts_at_once() -> None:
+    with pytest.raises(ConveyorError) as raised:
+        Config(tied=True, tokens="bpe", vocabulary=255, valid_share=0.5, test_share=0.5)
+    assert str(raised.value) == (
+        "[options] --valid-share and --test-share: expected less than 1 together; "
+        "--tied: expected --embedding-size as large as --hidden-size; "
+        "--vocabulary: expected 256 or more with --tokens bpe, got 255"
     )
 
 

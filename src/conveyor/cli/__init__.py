@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -24,6 +25,9 @@ def main(args: list[str] | None = None) -> int:
             raise
         print(f"conveyor: this needs {missing.name}: pip install 'conveyor[tasks]'", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader has left, as `head` does; what is still to be flushed goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         print("conveyor: stopped by Ctrl-C", file=sys.stderr)
         return 130

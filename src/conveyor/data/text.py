@@ -32,16 +32,17 @@ def read(path: Path) -> str:
         raise ConveyorError(
             f"[text] {path}: cannot be read ({error.strerror}); check the path and its permissions"
         ) from None
-    if not content:
-        raise ConveyorError(f"[text] {path}: the file is empty; give a file with text in it")
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         offset = error.start + (len(content) - len(error.object))  # utf-8-sig counts from behind the mark
         raise ConveyorError(
             f"[text] {path}: expected UTF-8, but byte {offset} ({content[offset]:#04x}) is not; "
             f"convert it first, for example: iconv -f latin1 -t utf-8"
         ) from None
+    if not text:
+        raise ConveyorError(f"[text] {path}: the file is empty; give a file with text in it")
+    return text
 
 
 def find(folder: Path) -> list[Path]:

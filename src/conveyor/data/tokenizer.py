@@ -115,6 +115,8 @@ class Pieces:
 
 def learn(kind: str, text: str, size: int) -> Tokenizer:
     """A tokenizer of `kind` "char", "word" or "bpe" with the vocabulary of `text`; characters know no bound."""
+    if not text:
+        raise ConveyorError("[tokenizer] there is no text to learn a vocabulary from; give more")
     if kind == "char":
         return Characters.learn(text)
     return Words.learn(text, size) if kind == "word" else Pieces.learn(text, size)

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -97,17 +97,17 @@ class Config:
     training: TrainingOptions = field(default_factory=lambda: TrainingOptions(batch_size=64))
 
     def __post_init__(self) -> None:
-        check(
-            self,
-            "--valid-share and --test-share: expected less than 1 together" * (self.valid_share + self.test_share >= 1),
-            "--tied: expected --embedding-size as large as --hidden-size" * (self.tied and not self._square),
-            "--vocabulary: expected 256 or more with --tokens bpe" * (self.tokens == "bpe" and self.vocabulary < 256),
-            "--vocabulary: expected 3 or more with --tokens word" * (self.tokens == "word" and self.vocabulary < 3),
-        )
+        check(self, self._conflicts)
 
-    @property
-    def _square(self) -> bool:
-        return self.embedding_size == self.hidden_size
+    def _conflicts(self) -> Iterator[str]:
+        if self.valid_share + self.test_share >= 1:
+            yield "--valid-share and --test-share: expected less than 1 together"
+        if self.tied and self.embedding_size != self.hidden_size:
+            yield "--tied: expected --embedding-size as large as --hidden-size"
+        if self.tokens == "bpe" and self.vocabulary < 256:
+            yield f"--vocabulary: expected 256 or more with --tokens bpe, got {self.vocabulary}"
+        if self.tokens == "word" and self.vocabulary < 3:
+            yield f"--vocabulary: expected 3 or more with --tokens word, got {self.vocabulary}"
 
 
 # Reading
@@ -120,13 +120,14 @@ def read(config: Config, facts: dict[str, Any] | None = None) -> Data:
     if facts is None:
         learned = tokenizer.learn(config.tokens, parts.train, config.vocabulary)
         facts = {"tokenizer": learned.to_json(), "sha256": digest}
-    elif facts["sha256"] != digest:
+    elif facts.get("sha256") != digest:
         raise ConveyorError("[data] the text is not the one this run was trained on; restore it, or start a new run")
     tokens = tokenizer.from_json(facts.get("tokenizer"))
     T, B = config.sequence_length, config.training.batch_size
-    train = streams(parts.train, tokens, B, T, "the training part", at_least=B * T + 1)
-    valid = streams(parts.valid, tokens, B, T, "the validation part")
-    test = streams(parts.test, tokens, 1, TEST_WINDOW, "the test part")
+    smaller = "give more text, or lower --batch-size or --sequence-length"
+    train = streams(parts.train, tokens, B, T, "the training part", smaller, at_least=B * T + 1)
+    valid = streams(parts.valid, tokens, B, T, "the validation part", "raise --valid-share")
+    test = streams(parts.test, tokens, 1, TEST_WINDOW, "the test part", "raise --test-share")
     count = " + ".join(f"{sum(part.tokens):,}" for part in (train, valid, test))
     return Data(train, valid, test, facts, f"{count} tokens to train, validate, test; {len(tokens):,} different")
 
@@ -134,7 +135,7 @@ def read(config: Config, facts: dict[str, Any] | None = None) -> Data:
 def read_test(config: Config, facts: dict[str, Any], data: Sequence[str]) -> Streams:
     """Another text, or the test part of a folder that says what is what, as one stream."""
     content = text.read_test([Path(path) for path in data])
-    return streams(content, tokenizer.from_json(facts.get("tokenizer")), 1, TEST_WINDOW, "the text")
+    return streams(content, tokenizer.from_json(facts.get("tokenizer")), 1, TEST_WINDOW, "the text", "give more")
 
 
 def read_parts(config: Config) -> text.Parts:
@@ -144,13 +145,14 @@ def read_parts(config: Config) -> text.Parts:
     return text.cut(python_text.read(), config.valid_share, config.test_share)
 
 
-def streams(content: str, tokens: Tokenizer, count: int, length: int, name: str, at_least: int = 2) -> Streams:
+def streams(
+    content: str, tokens: Tokenizer, count: int, length: int, name: str, remedy: str, at_least: int = 2
+) -> Streams:
     """A text as `count` streams, or as many as it has tokens for."""
     ids = torch.from_numpy(tokens.encode(content))
     if len(ids) < at_least:
         raise ConveyorError(
-            f"[data] {name} is shorter than one batch: expected {at_least:,} tokens or more, got {len(ids):,}; "
-            "give more text, or lower --batch-size or --sequence-length"
+            f"[data] {name} is shorter than one batch: expected {at_least:,} tokens or more, got {len(ids):,}; {remedy}"
         )
     return Streams(ids, min(count, len(ids) - 1), length, len(content))
 

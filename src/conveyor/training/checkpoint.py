@@ -7,20 +7,31 @@ best validation so far. They are written whole or not at all, and reading one ru
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, Trainer
 
+from conveyor.errors import ConveyorError
 from conveyor.training import bundle, tensors
 from conveyor.training.interruption import Interruption
-from conveyor.training.learner import Learner
+from conveyor.training.learner import Learner, Progress
 
 
 def last(run: Path) -> Path:
     """Where a run keeps its checkpoint."""
     return run / "checkpoints" / "last.safetensors"
+
+
+def progress(path: Path, learner: Learner) -> Progress:
+    """Where a checkpoint stands, after a check that it is one of this network."""
+    match tensors.read_tree(path, "resume"):
+        case {"state_dict": dict(weights), "progress": dict(values)} if values.keys() == asdict(Progress()).keys():
+            tensors.match(weights, learner.state_dict(), f"[resume] {path}")
+            return Progress(**values)
+    raise ConveyorError(f"[resume] {path}: expected a checkpoint, got another file; copy it again")
 
 
 class SafeCheckpointIO(CheckpointIO):

@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
-from conveyor.training import bundle, checkpoint, files, randomness, report, tensors
+from conveyor.errors import ConveyorError
+from conveyor.training import bundle, checkpoint, files, randomness, report
 from conveyor.training.board import Board
 from conveyor.training.display import Display
 from conveyor.training.history import History
 from conveyor.training.interruption import Interruption
-from conveyor.training.learner import Learner, Progress
+from conveyor.training.learner import Learner
 from conveyor.training.options import TrainingOptions
 from conveyor.training.scoring import score
 from conveyor.training.task import Model, Task, name_of
@@ -52,8 +53,9 @@ def fit(task: Task, config: Any, run: Path, resume: bool = False) -> tuple[Model
     bundle.write_description(run, name_of(task), config, data.facts)
     rows = _train(learner, run, resume)
     model = bundle.read(run, task)
-    model.network.to(learner.device)
-    figures = _figures(learner, rows) | {"test": score(task, config, model.network, data.test)}
+    test = score(task, config, model.network.to(learner.device), data.test)
+    model.network.cpu()
+    figures = _figures(learner, rows) | {"test": test}
     report.write(run, model, rows, figures)
     return model, figures
 
@@ -61,11 +63,11 @@ def fit(task: Task, config: Any, run: Path, resume: bool = False) -> tuple[Model
 def _train(learner: Learner, run: Path, resume: bool) -> list[dict[str, float]]:
     """Train up to the end, or an exception; the lines of metrics."""
     last = checkpoint.last(run)
-    going_on = resume and last.exists()
+    going_on = last.exists()
+    if going_on and not resume:
+        raise ConveyorError(f"[train] {run}: this run has begun already; go on with --resume, or take another folder")
     if going_on:
-        saved = tensors.read_tree(last, "resume")
-        tensors.match(saved["state_dict"], learner.state_dict(), f"[resume] {last}")
-        learner.progress = Progress(**saved["progress"])
+        learner.progress = checkpoint.progress(last, learner)
     step = learner.progress.step
     history = History(run / "metrics.csv", step)
     if learner.done:

@@ -35,7 +35,7 @@ class Interruption:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def error(self, step: int, last_step: int) -> Interrupted:
         """What to tell the user."""

@@ -14,7 +14,7 @@ An option exists once, as a field. The command line, the config file and the che
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from types import NoneType, UnionType
@@ -96,9 +96,9 @@ class TrainingOptions:
     """Steps between two checkpoints, besides."""
 
 
-def check(options: Any, *mistakes: str | None) -> None:
-    """Raise one error that names every option out of its type or range, and the given further mistakes."""
-    found = [*_mistakes(options), *filter(None, mistakes)]
+def check(options: Any, conflicts: Callable[[], Iterable[str]] = tuple) -> None:
+    """Raise one error that names every option out of its type or range; where all are in it, every conflict of them."""
+    found = [*_mistakes(options)] or [*conflicts()]
     if found:
         raise ConveyorError(f"[options] {'; '.join(found)}")
 

@@ -20,12 +20,14 @@ def state() -> dict[str, Any]:
     """Where each of them stands, as tensors, numbers and texts."""
     name, keys, *rest = np.random.get_state()  # noqa: NPY002
     numpy = (name, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest)
-    return {"torch": torch.get_rng_state(), "numpy": numpy, "python": random.getstate()}
+    cuda = torch.cuda.get_rng_state_all()
+    return {"torch": torch.get_rng_state(), "cuda": cuda, "numpy": numpy, "python": random.getstate()}
 
 
 def restore(saved: dict[str, Any]) -> None:
     """Put each of them where `state` found it."""
     torch.set_rng_state(saved["torch"])
+    torch.cuda.set_rng_state_all(saved["cuda"])
     name, keys, *rest = saved["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002
     random.setstate(saved["python"])

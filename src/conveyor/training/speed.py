@@ -14,8 +14,10 @@ from conveyor.training import optimizer
 from conveyor.training.task import Split, Task
 
 
-def compare(task: Task, config: Any, networks: Sequence[nn.Module], split: Split, rounds: int = 5) -> list[float]:
-    """The median of each network's work a second (in the task's unit) over some rounds, each of a second or so.
+def compare(
+    task: Task, config: Any, networks: Sequence[nn.Module], split: Split, rounds: int = 5, seconds: float = 1.0
+) -> list[float]:
+    """The median of each network's work a second (in the task's unit) over some rounds of some seconds.
 
     The networks take turns, so that what disturbs the machine disturbs all. Raises AssertionError if they do not give
     the same loss on the first batch.
@@ -25,7 +27,7 @@ def compare(task: Task, config: Any, networks: Sequence[nn.Module], split: Split
     measured: list[list[float]] = [[] for _ in networks]
     for _ in range(rounds + 1):
         for network, speeds in zip(networks, measured, strict=True):
-            speeds.append(_train(task, config, network.train(), split, seconds=1.0))
+            speeds.append(_train(task, config, network.train(), split, seconds))
     return [statistics.median(speeds[1:]) for speeds in measured]  # the first round warms up
 
 
