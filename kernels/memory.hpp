@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <new>
+#include <utility>
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -25,25 +26,49 @@ inline void prefer_huge_pages(float* data, std::size_t floats) {
 #endif
 }
 
-// The workspace of one call: uninitialised floats, aligned to cache lines.
+// The workspace of one call: uninitialised floats, aligned to cache lines. A thread keeps its last one, if that is
+// small, for its next call.
 class Memory {
  public:
   explicit Memory(std::size_t floats) {
+    Block& kept = kept_();
+    if (kept.floats >= floats) {
+      block_ = kept;
+      kept = Block{};
+      return;
+    }
     const std::size_t align = floats * sizeof(float) >= kHugePage ? kHugePage : 64;
     const std::size_t bytes = (floats * sizeof(float) + align - 1) / align * align;
-    if (bytes == 0) return;
-    data_ = static_cast<float*>(std::aligned_alloc(align, bytes));
-    if (!data_) throw std::bad_alloc();
-    prefer_huge_pages(data_, bytes / sizeof(float));
+    block_.data = static_cast<float*>(std::aligned_alloc(align, bytes));
+    if (!block_.data) throw std::bad_alloc();
+    block_.floats = bytes / sizeof(float);
+    prefer_huge_pages(block_.data, block_.floats);
   }
-  ~Memory() { std::free(data_); }
+  ~Memory() {
+    if (block_.floats <= kKeptFloats) std::swap(block_, kept_());
+    std::free(block_.data);
+  }
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
 
-  float* data() const { return data_; }
+  float* data() const { return block_.data; }
 
  private:
-  float* data_ = nullptr;
+  static constexpr std::size_t kKeptFloats = std::size_t{1} << 24;  // 64 MiB
+
+  struct Block {
+    float* data = nullptr;
+    std::size_t floats = 0;
+  };
+  struct Kept : Block {
+    ~Kept() { std::free(data); }
+  };
+  static Block& kept_() {
+    static thread_local Kept kept;
+    return kept;
+  }
+
+  Block block_;
 };
 
 }  // namespace conveyor

@@ -1,5 +1,6 @@
 #include "threads.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -21,8 +22,8 @@
 namespace conveyor {
 namespace {
 
-// About 20 microseconds: longer than a step of a small layer, shorter than it takes to wake a sleeping thread twice.
-constexpr int kSpins = 600;
+// About a tenth of a millisecond: longer than a step of most layers; and to wake a sleeping core can take longer.
+constexpr int kSpins = 10000;
 
 void relax() {
 #if defined(__x86_64__)
@@ -191,19 +192,24 @@ bool run_on_team(Job& job) {
 }
 
 // Where another program has the other cores, a team waits for the scheduler, milliseconds at a time. A call that lost
-// more than a quarter of its time so is followed by calls on one thread for a while.
+// more than a quarter of its time so is followed by calls on one thread for a while, twice as long each time it happens
+// again; a single loss may just be a core that slept, and has been woken by it.
 using Clock = std::chrono::steady_clock;
-constexpr std::chrono::milliseconds kAlone{50};
-constexpr std::chrono::microseconds kPatience{2000};
-std::atomic<Clock::rep> alone_until{0};
+constexpr std::chrono::milliseconds kPatience{2}, kShortest{4}, kLongest{256};
+std::atomic<Clock::rep> alone_until{0}, alone_for{0};
 
 bool crowded() { return Clock::now().time_since_epoch().count() < alone_until.load(std::memory_order_relaxed); }
 
 void judge(const Job& job, Clock::time_point start) {
   const auto end = Clock::now();
   const auto lost = job.barrier.slept() + (end - job.caller_done);
-  if (lost > kPatience && 4 * lost > end - start)
-    alone_until.store((end + kAlone).time_since_epoch().count(), std::memory_order_relaxed);
+  Clock::duration alone{0};
+  if (lost > kPatience && 4 * lost > end - start) {
+    alone = std::max<Clock::duration>(kShortest, Clock::duration(2 * alone_for.load(std::memory_order_relaxed)));
+    alone = std::min<Clock::duration>(alone, kLongest);
+    alone_until.store((end + alone).time_since_epoch().count(), std::memory_order_relaxed);
+  }
+  alone_for.store(alone.count(), std::memory_order_relaxed);
 }
 
 }  // namespace
