@@ -95,9 +95,9 @@ void require(Cell cell, const Maybe<Input>& c_0, bool has_c) {
 }
 
 void forward(const std::string& cell_name, bool reverse, const Input& x, const Input& h_0, const Maybe<Input>& c_0,
-             const Input& w_ih, const Input& w_hh, const Maybe<Input>& b_ih, const Maybe<Input>& b_hh,
-             const Output& y, const Output& h_n, const Maybe<Output>& c_n, const Maybe<Output>& gates,
-             const Maybe<Output>& cells, int threads) {
+             const Input& w_ih, const Input& w_hh, const Maybe<Input>& b_ih, const Maybe<Input>& b_hh, const Output& y,
+             const Output& h_n, const Maybe<Output>& c_n, const Maybe<Output>& gates, const Maybe<Output>& cells,
+             int threads) {
   const Cell cell = cell_named(cell_name);
   const Sizes s = sizes_of(x, w_hh, reverse);
   require(cell, c_0, c_n.has_value());
@@ -122,9 +122,9 @@ void forward(const std::string& cell_name, bool reverse, const Input& x, const I
 
 void backward(const std::string& cell_name, bool reverse, const Input& x, const Input& h_0, const Maybe<Input>& c_0,
               const Input& w_ih, const Input& w_hh, const Input& y, const Maybe<Input>& gates,
-              const Maybe<Input>& cells, const Maybe<Input>& dy, const Maybe<Input>& dh_n,
-              const Maybe<Input>& dc_n, const Maybe<Output>& dx, const Output& dh_0, const Maybe<Output>& dc_0,
-              const Maybe<Output>& dw_ih, const Maybe<Output>& dw_hh, const Maybe<Output>& db, int threads) {
+              const Maybe<Input>& cells, const Maybe<Input>& dy, const Maybe<Input>& dh_n, const Maybe<Input>& dc_n,
+              const Maybe<Output>& dx, const Output& dh_0, const Maybe<Output>& dc_0, const Maybe<Output>& dw_ih,
+              const Maybe<Output>& dw_hh, const Maybe<Output>& db, int threads) {
   const Cell cell = cell_named(cell_name);
   const Sizes s = sizes_of(x, w_hh, reverse);
   require(cell, c_0, dc_0 && gates && cells);
@@ -166,7 +166,8 @@ double peak_gflops(int threads) {
   for (int attempt = 0; attempt < 5; ++attempt) {
     std::vector<double> operations(static_cast<size_t>(threads));
     const auto start = std::chrono::steady_clock::now();
-    parallel(threads, [&](const Team& team) { operations[static_cast<size_t>(team.index)] = kernels().multiply_adds(100000); });
+    parallel(threads,
+             [&](const Team& team) { operations[static_cast<size_t>(team.index)] = kernels().multiply_adds(100000); });
     const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
     double total = 0;
     for (double n : operations) total += n;

@@ -75,8 +75,12 @@ double multiply_adds(long rounds) {
 }  // namespace
 
 extern const Kernels table;
-const Kernels table = {workspace_of<ForwardPass>,  run_of<ForwardPass>, workspace_of<BackwardPass>,
-                       run_of<BackwardPass>,       apply<sigmoid>,      apply<tanh>,
+const Kernels table = {workspace_of<ForwardPass>,
+                       run_of<ForwardPass>,
+                       workspace_of<BackwardPass>,
+                       run_of<BackwardPass>,
+                       apply<sigmoid>,
+                       apply<tanh>,
                        multiply_adds};
 
 }  // namespace CONVEYOR_ISA

@@ -10,8 +10,8 @@
 
 namespace conveyor {
 
-#define CONVEYOR_BUILD(isa) \
-  namespace isa {           \
+#define CONVEYOR_BUILD(isa)   \
+  namespace isa {             \
   extern const Kernels table; \
   }
 CONVEYOR_BUILD(scalar)
@@ -57,8 +57,7 @@ const Build* builds() {
 #endif
   static const Build all[] = {
 #if defined(CONVEYOR_HAS_AVX512)
-      {"avx512", &avx512::table,
-       cpu.avx512},
+      {"avx512", &avx512::table, cpu.avx512},
 #endif
 #if defined(CONVEYOR_HAS_AVX2)
       {"avx2", &avx2::table, cpu.avx2},

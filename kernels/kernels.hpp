@@ -38,14 +38,14 @@ struct Forward {
   Cell cell;
   Sizes sizes;
   Weights weights;
-  Rows<const float> x;   // [T, B, I]
-  const float* h_0;      // [B, H]
-  const float* c_0;      // [B, H], of a cell with a belt
-  Rows<float> y;         // [T, B, H]
-  float* h_n;            // [B, H]
-  float* c_n;            // [B, H]
-  float* gates;          // [T, B, 4, H] after activation, for backward; null in inference
-  float* cells;          // [T, B, H] cell states, for backward; null in inference
+  Rows<const float> x;  // [T, B, I]
+  const float* h_0;     // [B, H]
+  const float* c_0;     // [B, H], of a cell with a belt
+  Rows<float> y;        // [T, B, H]
+  float* h_n;           // [B, H]
+  float* c_n;           // [B, H]
+  float* gates;         // [T, B, 4, H] after activation, for backward; null in inference
+  float* cells;         // [T, B, H] cell states, for backward; null in inference
 };
 
 struct Backward {

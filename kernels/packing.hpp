@@ -27,8 +27,7 @@ CONVEYOR_INLINE void turn(const float* from, std::ptrdiff_t from_stride, long ro
 inline void pack(const Units& units, const float* w, long K, float* panels, long j0, long j1) {
   for (long j = j0; j < j1; ++j)
     for (int g = 0; g < kWide; ++g)
-      turn(w + (g * units.n + j * V) * K, K, least(V, units.n - j * V), K, panels + (j * K * kWide + g) * V,
-           kWide * V);
+      turn(w + (g * units.n + j * V) * K, K, least(V, units.n - j * V), K, panels + (j * K * kWide + g) * V, kWide * V);
 }
 
 // Weights [N, K], panels [j0, j1): the product with their transpose.

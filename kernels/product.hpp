@@ -118,8 +118,7 @@ CONVEYOR_INLINE void product(Vec (&sums)[R][P][G], const Term& term, long r0, lo
 
 // R rows, P panels: start(r, j, sums) fills the sums of a row and panel, finish(r, j, sums) takes them.
 template <int R, int P, int G, class Start, class Finish>
-CONVEYOR_INLINE void block(long r0, long j0, long part, const Terms& terms, const Start& start,
-                           const Finish& finish) {
+CONVEYOR_INLINE void block(long r0, long j0, long part, const Terms& terms, const Start& start, const Finish& finish) {
   Vec sums[R][P][G];
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r)
@@ -193,8 +192,7 @@ void deep(long r0, long r1, long j, bool first, const Terms& terms, const Start&
 
 // At most kGroup rows against panels [j0, j1), all of them G vectors wide.
 template <int G, class Start, class Finish>
-void multiply_group(long r0, long r1, long j0, long j1, const Terms& terms, const Start& start,
-                    const Finish& finish) {
+void multiply_group(long r0, long r1, long j0, long j1, const Terms& terms, const Start& start, const Finish& finish) {
   constexpr int kMany = kRows >= 4 ? 4 : kRows;  // panels for a single row
   const long rows = r1 - r0;
   long depth = 0;
@@ -214,8 +212,7 @@ void multiply_group(long r0, long r1, long j0, long j1, const Terms& terms, cons
 
 // Rows [r0, r1) against panels [j0, j1): a group of rows stays in L2 while the panels pass by.
 template <int G, class Start, class Finish>
-void multiply_panels(long r0, long r1, long j0, long j1, const Terms& terms, const Start& start,
-                     const Finish& finish) {
+void multiply_panels(long r0, long r1, long j0, long j1, const Terms& terms, const Start& start, const Finish& finish) {
   for (; r0 < r1; r0 += kGroup) multiply_group<G>(r0, least(r0 + kGroup, r1), j0, j1, terms, start, finish);
 }
 

@@ -1,4 +1,3 @@
-#include <cstdlib>
 // A cell carried over a sequence, forward and backward in time.
 //
 // Threads share the work in one of two ways. With enough rows for full blocks each thread takes rows of its own and
@@ -30,8 +29,7 @@ inline long time_of(const Sizes& sizes, long s) { return sizes.reverse ? sizes.T
 constexpr long kPrivateWeights = 1 << 20;
 
 inline bool by_rows(const Sizes& sizes, int gates, const Team& team) {
-  return team.size == 1 ||
-         (sizes.B >= kRows * team.size && gates * sizes.H * sizes.H <= kPrivateWeights);
+  return team.size == 1 || (sizes.B >= kRows * team.size && gates * sizes.H * sizes.H <= kPrivateWeights);
 }
 
 // This member's rows and panels of a step.
@@ -122,17 +120,17 @@ class ForwardPass {
   }
 
   // c of step s; in inference c_n holds the only one.
-  float* cell_state(long s) const {
-    return f.cells ? f.cells + time_of(sizes, s) * sizes.B * sizes.H : f.c_n;
-  }
+  float* cell_state(long s) const { return f.cells ? f.cells + time_of(sizes, s) * sizes.B * sizes.H : f.c_n; }
 
   // gates = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh, and the cell's own part.
   void step(long s, const Share& mine) const {
     const long t = time_of(sizes, s), H = sizes.H;
-    const Left h_before = s == 0 ? Left{f.h_0, 0, H, sizes.B}
-                                 : Left{f.y.at(time_of(sizes, s - 1), 0), 0, f.y.row, sizes.B};
-    const ForwardStep at{s == 0 ? f.c_0 : cell_state(s - 1), cell_state(s),
-                         {f.y.at(t, 0), 0, f.y.row}, f.gates ? f.gates + t * sizes.B * 4 * H : nullptr};
+    const Left h_before =
+        s == 0 ? Left{f.h_0, 0, H, sizes.B} : Left{f.y.at(time_of(sizes, s - 1), 0), 0, f.y.row, sizes.B};
+    const ForwardStep at{s == 0 ? f.c_0 : cell_state(s - 1),
+                         cell_state(s),
+                         {f.y.at(t, 0), 0, f.y.row},
+                         f.gates ? f.gates + t * sizes.B * 4 * H : nullptr};
     const Term terms[] = {{input(s), sizes.I, w_ih}, {h_before, H, w_hh}};
     const auto finish = [&](long r, long j, auto& sums) { Cell::forward(at, layout, r, j, sums); };
     if (ahead)
@@ -150,8 +148,7 @@ class ForwardPass {
     const long s = sizes.T - 1;
     for (long r = r0; r < r1; ++r) {
       std::memcpy(f.h_n + r * H, f.y.at(time_of(sizes, s), r), static_cast<size_t>(H) * sizeof(float));
-      if (f.cells)
-        std::memcpy(f.c_n + r * H, cell_state(s) + r * H, static_cast<size_t>(H) * sizeof(float));
+      if (f.cells) std::memcpy(f.c_n + r * H, cell_state(s) + r * H, static_cast<size_t>(H) * sizeof(float));
     }
   }
 
@@ -173,7 +170,7 @@ class BackwardPass {
         G(Cell::kGates * sizes.H),
         units(sizes.H),
         inputs(sizes.I),
-        block(least(sizes.T, ceil_div(getenv("BR") ? atol(getenv("BR")) : kBlockRows, sizes.B))),
+        block(least(sizes.T, ceil_div(kBlockRows, sizes.B))),
         depth(ceil_div(block * sizes.B, V) * V + V),  // off a power of two, whose rows would share cache lines
         w_hh(space.take(units.floats(G))),
         w_ih(space.take(f.dx.data ? inputs.floats(G) : 0)),
@@ -243,12 +240,10 @@ class BackwardPass {
                           f.dc_0,
                           slot(p + 1)};
     const Term term({slot(p), 0, G, B}, G, w_hh);
-    multiply(
-        units, mine.r0, mine.r1, mine.j0, mine.j1, {&term, q > 0}, zeros,
-        [&](long r, long j, auto& dh) {
-          int g = 0;
-          for (Vec& part : dh) Cell::backward(at, H, r, units.first(j) + g++ * V, part);
-        });
+    multiply(units, mine.r0, mine.r1, mine.j0, mine.j1, {&term, q > 0}, zeros, [&](long r, long j, auto& dh) {
+      int g = 0;
+      for (Vec& part : dh) Cell::backward(at, H, r, units.first(j) + g++ * V, part);
+    });
   }
 
   // dgates of the block as columns, x and h as panels.

@@ -45,8 +45,7 @@ void parallel(int threads, void (*task)(const void*, const Team&), const void* c
 
 template <class Task>
 void parallel(int threads, const Task& task) {
-  parallel(threads, [](const void* context, const Team& team) { (*static_cast<const Task*>(context))(team); },
-           &task);
+  parallel(threads, [](const void* context, const Team& team) { (*static_cast<const Task*>(context))(team); }, &task);
 }
 
 // From now on teams are made of the OpenMP threads this process has loaded, if any, rather than of the kernels' own.

@@ -159,6 +159,37 @@ def test_partial_gradients_agree(used: list[int], wanted: list[int], agree: Agre
         agree(got, want)
 
 
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_operators_keep_torchs_rules(cell: str, keep: bool) -> None:
+    """Schema, fake tensors, autograd registration and tracing, as torch checks them."""
+    name = cell if cell == "lstm" else f"rnn_{cell}"
+    input, h_0, *rest = problem(cell, 3, 5, 4, 8, D=2)
+    c_0 = rest.pop(0) if cell == "lstm" else h_0.new_empty(0)
+    tensors = [t.requires_grad_(keep) for t in (input, h_0, c_0, *rest)]
+    torch.library.opcheck(torch.ops.conveyor.recurrent.default, (name, *tensors[:3], tensors[3:], keep))
+    if not keep:
+        return
+    input, h_0, c_0, *weights = (t.detach() for t in tensors)
+    y, h_n, c_n, gates, cells = torch.ops.conveyor.recurrent(name, input, h_0, c_0, weights, True)
+    arguments = (name, y, h_n, c_n, input, h_0, c_0, weights, y, gates, cells, True, True)
+    torch.library.opcheck(torch.ops.conveyor.recurrent_backward.default, arguments)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_second_derivatives_agree(cell: str, agree: Agree) -> None:
+    """Of a gradient penalty, where the input depends on a weight whose gradient must not be counted twice."""
+    tensors, found = problem(cell, 4, 3, 5, 6, D=2), []
+    for dtype in (torch.float32, torch.float64):
+        input, *others = leaves(tensors, dtype)
+        tied = input * others[-1].sum()
+        results = call(cell, [tied, *others])
+        (dx,) = torch.autograd.grad(sum(y.square().sum() for y in results), input, create_graph=True)
+        found.append(torch.autograd.grad(dx.square().sum(), [input, *others]))
+    for got, want in zip(*found, strict=True):
+        agree(got, want)
+
+
 def test_nothing_is_remembered_of_changed_weights() -> None:
     tensors = problem("lstm", 3, 2, 4, 8)
     before = call("lstm", tensors)[0]

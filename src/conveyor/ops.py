@@ -37,7 +37,9 @@ def uses_kernels(*tensors: Tensor | None) -> bool:
     return all(t is None or (t.dtype is torch.float32 and t.device.type == "cpu") for t in tensors)
 
 
-def lstm(input: Tensor, h_0: Tensor, c_0: Tensor, weights: Sequence[equations.Weights]) -> tuple[Tensor, Tensor, Tensor]:
+def lstm(
+    input: Tensor, h_0: Tensor, c_0: Tensor, weights: Sequence[equations.Weights]
+) -> tuple[Tensor, Tensor, Tensor]:
     """One LSTM layer: input [T, B, I], h_0 and c_0 [D, B, H], D = 1 or 2 directions.
 
     weights: for each direction (w_ih [4H, I], w_hh [4H, H], b_ih [4H], b_hh [4H]), the biases both or none.
@@ -84,7 +86,7 @@ def by_equations(
 def _by_direction(weights: Sequence[Tensor], directions: int) -> list[equations.Weights]:
     each = len(weights) // directions  # 2 without biases, 4 with them
     parts = (list(weights[d * each : (d + 1) * each]) for d in range(directions))
-    return [(w_ih, w_hh, *(biases or (None, None))) for w_ih, w_hh, *biases in parts]  # type: ignore[misc]
+    return [(w_ih, w_hh, *(biases or (None, None))) for w_ih, w_hh, *biases in parts]
 
 
 _library = torch.library.Library("conveyor", "DEF")
@@ -131,6 +133,8 @@ def _forward(
     cell: str, input: Tensor, h_0: Tensor, c_0: Tensor, weights: Sequence[Tensor], keep: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     results = output, h_n, c_n, gates, cells = _outputs(cell, input, h_0, c_0, weights, keep)
+    if input.shape[1] == 0:
+        return results
     input, h_0, c_0, hidden = _dense(input), h_0.contiguous(), c_0.contiguous(), h_0.shape[-1]
     belt = cell == "lstm"
     for d, direction in enumerate(_by_direction([w.contiguous() for w in weights], len(h_0))):
@@ -150,6 +154,10 @@ def _backward(
     results = dx, dh_0, dc_0, dweights = _gradients(
         cell, dy, dh_n, dc_n, input, h_0, c_0, weights, output, gates, cells, input_wanted, weights_wanted
     )
+    if input.shape[1] == 0:
+        for dw in dweights:
+            dw.zero_()
+        return results
     input, h_0, c_0 = _dense(input), h_0.contiguous(), c_0.contiguous()
     dy, dh_n, dc_n = (
         _dense(dy) if dy is not None else None,
@@ -159,17 +167,17 @@ def _backward(
     each = len(weights) // directions
     for d, (w_ih, w_hh, _, _) in enumerate(_by_direction([w.contiguous() for w in weights], directions)):
         units = slice(d * hidden, (d + 1) * hidden)
-        dw = dweights[d * each : (d + 1) * each] + [None] * 4  # type: ignore[list-item]
+        dw_ih, dw_hh, db, db_hh = (*dweights[d * each : (d + 1) * each], None, None, None, None)[:4]
         part = dx if d == 0 or not input_wanted else torch.empty_like(dx)
         _kernels.backward(
             cell, d == 1, input, h_0[d], c_0[d] if belt else None, w_ih, w_hh, output[..., units],
             gates[d] if belt else None, cells[d] if belt else None,
             None if dy is None else dy[..., units], None if dh_n is None else dh_n[d],
             None if dc_n is None else dc_n[d], part if input_wanted else None, dh_0[d], dc_0[d] if belt else None,
-            dw[0], dw[1], dw[2], get_num_threads(),
+            dw_ih, dw_hh, db, get_num_threads(),
         )  # fmt: skip
-        if dw[3] is not None:
-            dw[3].copy_(dw[2])  # both biases are added to the same sum
+        if db is not None and db_hh is not None:
+            db_hh.copy_(db)  # both biases are added to the same sum
         if part is not dx:
             dx += part
     return results
@@ -192,6 +200,8 @@ def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
 
 def _differentiate(ctx, dy, dh_n, dc_n, _gates, _cells):  # type: ignore[no-untyped-def]
     input, h_0, c_0, y, gates, cells, *weights = ctx.saved_tensors
+    if torch.is_grad_enabled():
+        return _differentiate_by_equations(ctx, (dy, dh_n, dc_n), input, h_0, c_0, weights)
     input_wanted, weights_wanted = ctx.needs_input_grad[1], any(ctx.needs_input_grad[4])
     dx, dh_0, dc_0, dweights = torch.ops.conveyor.recurrent_backward(
         ctx.cell, dy, dh_n, dc_n, input, h_0, c_0, weights, y, gates, cells, input_wanted, weights_wanted
@@ -201,6 +211,20 @@ def _differentiate(ctx, dy, dh_n, dc_n, _gates, _cells):  # type: ignore[no-unty
         None, dx if input_wanted else None, dh_0, dc_0 if belt else None,
         dweights if weights_wanted else [None] * len(weights), None,
     )  # fmt: skip
+
+
+def _differentiate_by_equations(ctx, gradients, input, h_0, c_0, weights):  # type: ignore[no-untyped-def]
+    """The gradient as a graph, where it will be differentiated again: the kernels have no second derivative."""
+    # Views: where one argument was computed from another, the gradient of each still ends at itself.
+    arguments = [t.view_as(t) for t in (input, h_0, c_0, *weights)]
+    x, h, c, *ws = arguments
+    results = by_equations(ctx.cell, x, h, c, ws)
+    pairs = [(y, dy) for y, dy in zip(results, gradients, strict=True) if dy is not None]
+    outputs, dys = zip(*pairs, strict=True)
+    wanted = [t for t in arguments if t.requires_grad]
+    found = iter(torch.autograd.grad(outputs, wanted, dys, create_graph=True, allow_unused=True))
+    dx, dh_0, dc_0, *dweights = (next(found) if t.requires_grad else None for t in arguments)
+    return None, dx, dh_0, dc_0, dweights, None
 
 
 torch.library.register_autograd("conveyor::recurrent", _differentiate, setup_context=_setup_context, lib=_library)
