@@ -170,7 +170,7 @@ class BackwardPass {
         G(Cell::kGates * sizes.H),
         units(sizes.H),
         inputs(sizes.I),
-        block(least(sizes.T, ceil_div(kBlockRows, sizes.B))),
+        block(ceil_div(sizes.T, blocks_of(sizes))),
         depth(ceil_div(block * sizes.B, V) * V + V),  // off a power of two, whose rows would share cache lines
         w_hh(space.take(units.floats(G))),
         w_ih(space.take(f.dx.data ? inputs.floats(G) : 0)),
@@ -203,6 +203,12 @@ class BackwardPass {
 
  private:
   static constexpr long kBlockRows = 512;
+
+  // As many as come nearest to that size, and all alike.
+  static long blocks_of(const Sizes& sizes) {
+    const long blocks = (sizes.T * sizes.B + kBlockRows / 2) / kBlockRows;
+    return blocks < 1 ? 1 : least(blocks, sizes.T);
+  }
 
   void prepare(const Team& team) const {
     const auto row = [this](const float* w, long width) { return [=](long k) { return w + k * width; }; };

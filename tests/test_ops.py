@@ -248,6 +248,25 @@ def test_threads_do_not_change_a_bit(cell: str, sizes: tuple[int, int, int, int]
         assert all(map(torch.equal, solve(cell, tensors), alone))
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_rows_results_do_not_depend_on_its_batch(cell: str) -> None:
+    """Nor do the gradients of its input and states: bit for bit, whichever blocks of rows it falls into."""
+    B, own = 33, 4 if cell == "lstm" else 3  # output and states, then input and states
+    tensors = problem(cell, 5, B, 20, 70, D=2)
+    weights = tensors[own - 1 :]
+    whole = solve(cell, tensors)
+    results = len(whole) - len(tensors)
+    for rows in ([0], [7, 8], list(range(3, 14)), list(range(32))):
+        part = [t[:, rows] for t in tensors[: own - 1]]
+        inputs = leaves([*part, *weights], torch.float32)
+        got = call(cell, inputs)
+        generator = torch.Generator().manual_seed(1)
+        cotangents = [torch.randn(y.shape, generator=generator)[:, rows] for y in whole[:results]]
+        got += torch.autograd.grad(got, inputs[: own - 1], cotangents)
+        for alone, together in zip(got, whole, strict=False):
+            assert torch.equal(alone, together[:, rows])
+
+
 def test_several_callers_at_once() -> None:
     conveyor.set_num_threads(2)
     problems = [problem("lstm", 9, 3 + 5 * number, 20, 40 + 30 * number, D=2) for number in range(6)]
