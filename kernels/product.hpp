@@ -19,7 +19,7 @@ constexpr int kRows = kAccumulators / kWide;  // rows of a full block: 6 or 2
 // Steps of k multiplied before the next rows are taken: a panel of them (256 KiB) stays in L2.
 constexpr long kDepth = 1024;
 // Rows that are multiplied by all panels before the next rows are taken.
-constexpr long kGroup = 48;
+constexpr long kGroup = 72;
 
 // How the N columns of a matrix are packed: in panels of four vectors or, where N does not divide, some of them one
 // narrower; [panel][K][width][V], zero beyond N. Each panel takes K * 4 V floats.
