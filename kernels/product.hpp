@@ -74,60 +74,59 @@ struct Terms {
   int count;
 };
 
+// sums[r][p][g] += sum over the terms and k of a[r][k] panel[p][k][g]. R P G accumulators: few rows take several panels
+// at once, since a multiply-add takes four cycles or more and eight at least have to be under way.
+// What follows the panels is multiplied next, and comes from further away: this block, the `part`th that visits the
+// panels, brings a part of it into L2, a cache line a k.
+// A function of its own, so that nothing around it takes registers from the sums.
 template <int R, int P, int G>
-CONVEYOR_INLINE void copy(Vec (&to)[R][P][G], const Vec (&from)[R][P][G]) {
+__attribute__((noinline)) void product(Vec (&sums)[R][P][G], const Terms& terms, long r0, long j0, long part) {
+  Vec own[R][P][G];
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
     for (int p = 0; p < P; ++p)
 #pragma GCC unroll 4
-      for (int g = 0; g < G; ++g) to[r][p][g] = from[r][p][g];
-}
-
-// sums[r][p][g] += sum over k of a[r][k] panel[p][k][g]. R P G accumulators: few rows take several panels at once,
-// since a multiply-add takes four cycles or more and eight at least have to be under way.
-// What follows the panels is multiplied next, and comes from further away: this block, the `part`th that visits the
-// panels, brings a part of it into L2, a cache line a k.
-template <int R, int P, int G>
-CONVEYOR_INLINE void product(Vec (&sums)[R][P][G], const Term& term, long r0, long j0, long part) {
-  // A copy whose address nobody has: clang would else store the sums at each k, for fear that they alias the operands.
-  Vec own[R][P][G];
-  copy(own, sums);
-  const float* a[R];
-  const float* w[P];
+      for (int g = 0; g < G; ++g) own[r][p][g] = sums[r][p][g];
+  for (const Term* term = terms.term; term != terms.term + terms.count; ++term) {
+    const float* a[R];
+    const float* w[P];
 #pragma GCC unroll 6
-  for (int r = 0; r < R; ++r) a[r] = term.rows.at(r0 + r);
+    for (int r = 0; r < R; ++r) a[r] = term->rows.at(r0 + r);
 #pragma GCC unroll 4
-  for (int p = 0; p < P; ++p) w[p] = term.panel(j0 + p);
-  const float* ahead = w[P - 1] + term.k * (G * V) + part * term.k * kLine;
-  for (long k = 0; k < term.k; ++k) {
-    __builtin_prefetch(ahead + k * kLine, 0, 2);
+    for (int p = 0; p < P; ++p) w[p] = term->panel(j0 + p);
+    const long count = term->k;
+    const float* ahead = w[P - 1] + count * (G * V) + part * count * kLine;
+    for (long k = 0; k < count; ++k) {
+      __builtin_prefetch(ahead + k * kLine, 0, 2);
 #pragma GCC unroll 4
-    for (int p = 0; p < P; ++p) {
-      Vec column[G];
+      for (int p = 0; p < P; ++p) {
+        Vec column[G];
 #pragma GCC unroll 4
-      for (int g = 0; g < G; ++g) column[g] = load(w[p] + k * (G * V) + g * V);
+        for (int g = 0; g < G; ++g) column[g] = load(w[p] + k * (G * V) + g * V);
 #pragma GCC unroll 6
-      for (int r = 0; r < R; ++r)
+        for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-        for (int g = 0; g < G; ++g) own[r][p][g] += a[r][k] * column[g];
+          for (int g = 0; g < G; ++g) own[r][p][g] += a[r][k] * column[g];
+      }
     }
   }
-  copy(sums, own);
+#pragma GCC unroll 6
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int p = 0; p < P; ++p)
+#pragma GCC unroll 4
+      for (int g = 0; g < G; ++g) sums[r][p][g] = own[r][p][g];
 }
 
 // R rows, P panels: start(r, j, sums) fills the sums of a row and panel, finish(r, j, sums) takes them.
 template <int R, int P, int G, class Start, class Finish>
 CONVEYOR_INLINE void block(long r0, long j0, long part, const Terms& terms, const Start& start, const Finish& finish) {
   Vec sums[R][P][G];
-#pragma GCC unroll 6
   for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
     for (int p = 0; p < P; ++p) start(r0 + r, j0 + p, sums[r][p]);
-  for (int t = 0; t < terms.count; ++t) product(sums, terms.term[t], r0, j0, part);
-#pragma GCC unroll 6
+  product(sums, terms, r0, j0, part);
   for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
     for (int p = 0; p < P; ++p) finish(r0 + r, j0 + p, sums[r][p]);
 }
 
