@@ -60,7 +60,7 @@ def run(args: list[str]) -> None:
     print(f"\nTraining for about {asked.minutes:g} minutes, {steps:,} steps:")
     model, figures = fit(task, config, folder)
     print(f"\nHeld-out text: perplexity {figures['test']['perplexity']:.4g} a character, of {len(vocabulary(model))}")
-    print(f"\nA sample:\n\n{indent(model.predict('The ', length=300, temperature=0.6)[0].text)}")
+    print(f"\nA sample:\n\n{indent(model.predict('The ', length=300, temperature=0.8)[0].text)}")
     print(f"\nAfter {PROMPT!r}:\n\n{indent(str(model.predict(PROMPT, length=120)[0]))}")
     draw_gates(model, folder / "gates.png")
     print(f"\nOutputs in {folder}: report.md, curves.png, metrics.csv; gates.png shows the gates over {SENTENCE!r}")
