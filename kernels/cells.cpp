@@ -12,8 +12,8 @@ std::size_t workspace(const Arguments& arguments) {
   return space.used;
 }
 
-// A thread earns its keep with about 100 microseconds of work, and where threads meet at every step, with a
-// microsecond in each. Counted in multiply-adds.
+// Below two million multiply-adds, some tens of microseconds, waking threads costs more than they save; and where they
+// meet at every step, below forty thousand in each, about as long as meeting takes.
 int useful(const Sizes& sizes, int gates, int threads) {
   const long step = sizes.B * gates * sizes.H * sizes.H, all = sizes.T * (step + sizes.B * gates * sizes.H * sizes.I);
   const bool meeting = sizes.B < kRows * threads;
