@@ -8,9 +8,9 @@
 namespace conveyor {
 namespace CONVEYOR_ISA {
 
-// exp(x) = scale * (1 + rest): scale = 2^n, rest = exp(r) - 1, x = n ln 2 + r, |r| <= ln(2) / 2. For -87 <= x <= 89.
+// exp(x) = scale * (1 + r + r^2 p): scale = 2^n, x = n ln 2 + r, |r| <= ln(2) / 2. For -89 <= x <= 89.
 struct Exponential {
-  Vec scale, rest;
+  Vec scale, r, p;
 };
 
 CONVEYOR_INLINE Exponential exponential(Vec x) {
@@ -25,32 +25,27 @@ CONVEYOR_INLINE Exponential exponential(Vec x) {
   p = p * r + 4.166640425e-2f;
   p = p * r + 1.666651891e-1f;
   p = p * r + 0.5f;
-  const Vec rest = (p * r) * r + r;
   Ints bits;
   std::memcpy(&bits, &shifted, sizeof bits);
   bits = (bits << 23) + 0x3f800000;
   Vec scale;
   std::memcpy(&scale, &bits, sizeof scale);
-  return {scale, rest};
+  return {scale, r, p};
 }
 
-// Comparisons are false for NaN, which so passes through.
-CONVEYOR_INLINE Vec clamp(Vec x, float low, float high) {
-  x = x < splat(low) ? splat(low) : x;
-  return x > splat(high) ? splat(high) : x;
-}
+CONVEYOR_INLINE Vec clamp(Vec x, float low, float high) { return at_most(splat(high), at_least(splat(low), x)); }
 
 // 1 / (1 + exp(-x)). At -x = 89 the scale is 2^128 = inf, so that the result is exactly zero.
 CONVEYOR_INLINE Vec sigmoid(Vec x) {
-  const Exponential e = exponential(clamp(-x, -87.0f, 89.0f));
-  // Not scale * rest + scale: inf times a negative rest, plus inf, is NaN.
-  return 1.0f / (1.0f + e.scale * (e.rest + 1.0f));
+  const Exponential e = exponential(-clamp(x, -89.0f, 87.0f));
+  return 1.0f / (e.scale * ((e.p * e.r + 1.0f) * e.r + 1.0f) + 1.0f);
 }
 
-// (exp(2x) - 1) / (exp(2x) + 1), its numerator computed without cancellation: exact scale - 1, plus scale * rest.
+// (exp(2x) - 1) / (exp(2x) + 1), its numerator computed without cancellation: exact scale - 1, plus scale * (r + r^2 p).
 CONVEYOR_INLINE Vec tanh(Vec x) {
-  const Exponential e = exponential(clamp(x + x, -87.0f, 40.0f));
-  const Vec numerator = e.scale * e.rest + (e.scale - 1.0f);
+  const Vec y = clamp(x, -20.0f, 20.0f);
+  const Exponential e = exponential(y + y);
+  const Vec numerator = e.scale * (e.p * e.r * e.r + e.r) + (e.scale - 1.0f);
   return numerator / (numerator + 2.0f);
 }
 

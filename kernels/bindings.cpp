@@ -7,6 +7,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <chrono>
+#include <cstring>
 #include <optional>
 #include <string>
 #include <vector>
@@ -76,82 +77,148 @@ Cell cell_named(const std::string& name) {
   throw nb::value_error(("[kernels] cell: expected lstm, rnn_tanh or rnn_relu, got " + name).c_str());
 }
 
-Sizes sizes_of(const Input& x, const Input& w_hh, bool reverse) {
-  if (x.ndim() != 3 || w_hh.ndim() != 2) throw nb::value_error("[kernels] expected x [T, B, I] and w_hh [G H, H]");
-  return {static_cast<long>(x.shape(0)), static_cast<long>(x.shape(1)), static_cast<long>(x.shape(2)),
-          static_cast<long>(w_hh.shape(1)), reverse};
+// One direction of a layer's arrays: those of the states [D, ...] are cut by `part`, those of the output by `units`.
+struct Direction {
+  long d, B, H;
+
+  template <class Float>
+  Float* part(Float* all, long size) const {
+    return all ? all + d * size : nullptr;
+  }
+  template <class Float>
+  Float* state(Float* all) const {
+    return part(all, B * H);
+  }
+  template <class Float>
+  Rows<Float> units(Rows<Float> all) const {
+    return {all.data ? all.data + d * H : nullptr, all.step, all.row};
+  }
+};
+
+// The sizes of a layer, and its arrays' shapes.
+struct Layer {
+  Cell cell;
+  long T, B, I, H, D, G;
+
+  Layer(const std::string& name, const Input& x, const Input& h_0) : cell(cell_named(name)) {
+    if (x.ndim() != 3 || h_0.ndim() != 3) throw nb::value_error("[kernels] expected x [T, B, I] and h_0 [D, B, H]");
+    T = static_cast<long>(x.shape(0)), B = static_cast<long>(x.shape(1)), I = static_cast<long>(x.shape(2));
+    D = static_cast<long>(h_0.shape(0)), H = static_cast<long>(h_0.shape(2)), G = gates_of(cell) * H;
+    if (D != 1 && D != 2) refuse("h_0", "expected 1 or 2 directions, got " + std::to_string(D));
+  }
+
+  std::vector<long> states() const { return {D, B, H}; }
+  std::vector<long> output() const { return {T, B, D * H}; }
+  std::vector<long> cells() const { return {D, T, B, H}; }
+  std::vector<long> gates() const { return {D, T, B, 4, H}; }
+  Direction direction(long d) const { return {d, B, H}; }
+  Sizes sizes(long d) const { return {T, B, I, H, d == 1}; }
+
+  void require(bool belt) const {
+    if (cell == Cell::lstm && !belt) throw nb::value_error("[kernels] lstm: expected c_0 and all that goes with it");
+  }
+
+  // w_ih, w_hh and perhaps b_ih, b_hh of each direction, in a row.
+  template <class Float>
+  std::vector<Float*> weights(const char* name, const std::vector<Array<Float>>& all) const {
+    const size_t directions = static_cast<size_t>(D), each = all.size() / directions;
+    if (all.size() != each * directions || (each != 2 && each != 4))
+      refuse(name, "expected 2 or 4 arrays a direction, got " + std::to_string(all.size()) + " in all");
+    std::vector<Float*> pointers;
+    for (size_t d = 0; d < directions; ++d) {
+      const Array<Float>* w = all.data() + d * each;
+      pointers.push_back(whole(name, w[0], {G, I}));
+      pointers.push_back(whole(name, w[1], {G, H}));
+      pointers.push_back(each == 4 ? whole(name, w[2], {G}) : nullptr);
+      pointers.push_back(each == 4 ? whole(name, w[3], {G}) : nullptr);
+    }
+    return pointers;
+  }
+};
+
+Weights weights_at(const std::vector<const float*>& all, long d) {
+  const float* const* w = all.data() + d * 4;
+  return {w[0], w[1], w[2], w[3]};
 }
 
-Weights weights_of(Cell cell, const Sizes& s, const Input& w_ih, const Input& w_hh, const Maybe<Input>& b_ih,
-                   const Maybe<Input>& b_hh) {
-  const long G = gates_of(cell) * s.H;
-  if (b_ih.has_value() != b_hh.has_value()) throw nb::value_error("[kernels] b_ih, b_hh: expected both or none");
-  return {whole("w_ih", w_ih, {G, s.I}), whole("w_hh", w_hh, {G, s.H}), whole("b_ih", b_ih, {G}),
-          whole("b_hh", b_hh, {G})};
-}
-
-void require(Cell cell, const Maybe<Input>& c_0, bool has_c) {
-  if (cell == Cell::lstm && !(c_0 && has_c)) throw nb::value_error("[kernels] lstm: expected c_0 and c_n");
-}
-
-void forward(const std::string& cell_name, bool reverse, const Input& x, const Input& h_0, const Maybe<Input>& c_0,
-             const Input& w_ih, const Input& w_hh, const Maybe<Input>& b_ih, const Maybe<Input>& b_hh, const Output& y,
-             const Output& h_n, const Maybe<Output>& c_n, const Maybe<Output>& gates, const Maybe<Output>& cells,
-             int threads) {
-  const Cell cell = cell_named(cell_name);
-  const Sizes s = sizes_of(x, w_hh, reverse);
-  require(cell, c_0, c_n.has_value());
-  const Forward f{cell,
-                  s,
-                  weights_of(cell, s, w_ih, w_hh, b_ih, b_hh),
-                  rows("x", x, {s.T, s.B, s.I}),
-                  whole("h_0", h_0, {s.B, s.H}),
-                  whole("c_0", c_0, {s.B, s.H}),
-                  rows("y", y, {s.T, s.B, s.H}),
-                  whole("h_n", h_n, {s.B, s.H}),
-                  whole("c_n", c_n, {s.B, s.H}),
-                  whole("gates", gates, {s.T, s.B, 4, s.H}),
-                  whole("cells", cells, {s.T, s.B, s.H})};
+void forward(const std::string& cell, const Input& x, const Input& h_0, const Maybe<Input>& c_0,
+             const std::vector<Input>& weights, const Output& y, const Output& h_n, const Maybe<Output>& c_n,
+             const Maybe<Output>& gates, const Maybe<Output>& cells, int threads) {
+  const Layer layer(cell, x, h_0);
+  layer.require(c_0 && c_n);
+  const auto w = layer.weights("weights", weights);
+  const auto x_rows = rows("x", x, {layer.T, layer.B, layer.I});
+  const auto y_rows = rows("y", y, layer.output());
+  const float *first_h = whole("h_0", h_0, layer.states()), *first_c = whole("c_0", c_0, layer.states());
+  float *last_h = whole("h_n", h_n, layer.states()), *last_c = whole("c_n", c_n, layer.states());
+  float *all_gates = whole("gates", gates, layer.gates()), *all_cells = whole("cells", cells, layer.cells());
   nb::gil_scoped_release released;
   for (const auto* output : {&gates, &cells})
     if (*output) prefer_huge_pages((*output)->data(), (*output)->size());
   prefer_huge_pages(y.data(), y.size());
-  const Memory memory(kernels().forward_workspace(f));
-  kernels().forward(f, memory.data(), threads);
+  for (long d = 0; d < layer.D; ++d) {
+    const Direction at = layer.direction(d);
+    const long steps = layer.T * layer.B * layer.H;
+    const Forward f{layer.cell,
+                    layer.sizes(d),
+                    weights_at(w, d),
+                    x_rows,
+                    at.state(first_h),
+                    at.state(first_c),
+                    at.units(y_rows),
+                    at.state(last_h),
+                    at.state(last_c),
+                    at.part(all_gates, 4 * steps),
+                    at.part(all_cells, steps)};
+    const Memory memory(kernels().forward_workspace(f));
+    kernels().forward(f, memory.data(), threads);
+  }
 }
 
-void backward(const std::string& cell_name, bool reverse, const Input& x, const Input& h_0, const Maybe<Input>& c_0,
-              const Input& w_ih, const Input& w_hh, const Input& y, const Maybe<Input>& gates,
-              const Maybe<Input>& cells, const Maybe<Input>& dy, const Maybe<Input>& dh_n, const Maybe<Input>& dc_n,
-              const Maybe<Output>& dx, const Output& dh_0, const Maybe<Output>& dc_0, const Maybe<Output>& dw_ih,
-              const Maybe<Output>& dw_hh, const Maybe<Output>& db, int threads) {
-  const Cell cell = cell_named(cell_name);
-  const Sizes s = sizes_of(x, w_hh, reverse);
-  require(cell, c_0, dc_0 && gates && cells);
-  if (dw_ih.has_value() != dw_hh.has_value()) throw nb::value_error("[kernels] dw_ih, dw_hh: expected both or none");
-  const long G = gates_of(cell) * s.H;
-  const Backward f{cell,
-                   s,
-                   weights_of(cell, s, w_ih, w_hh, std::nullopt, std::nullopt),
-                   rows("x", x, {s.T, s.B, s.I}),
-                   rows("y", y, {s.T, s.B, s.H}),
-                   whole("h_0", h_0, {s.B, s.H}),
-                   whole("c_0", c_0, {s.B, s.H}),
-                   whole("gates", gates, {s.T, s.B, 4, s.H}),
-                   whole("cells", cells, {s.T, s.B, s.H}),
-                   rows("dy", dy, {s.T, s.B, s.H}),
-                   whole("dh_n", dh_n, {s.B, s.H}),
-                   whole("dc_n", dc_n, {s.B, s.H}),
-                   rows("dx", dx, {s.T, s.B, s.I}),
-                   whole("dh_0", dh_0, {s.B, s.H}),
-                   whole("dc_0", dc_0, {s.B, s.H}),
-                   whole("dw_ih", dw_ih, {G, s.I}),
-                   whole("dw_hh", dw_hh, {G, s.H}),
-                   whole("db", db, {G})};
+void backward(const std::string& cell, const Input& x, const Input& h_0, const Maybe<Input>& c_0,
+              const std::vector<Input>& weights, const Input& y, const Maybe<Input>& gates, const Maybe<Input>& cells,
+              const Maybe<Input>& dy, const Maybe<Input>& dh_n, const Maybe<Input>& dc_n, const Maybe<Output>& dx,
+              const Output& dh_0, const Maybe<Output>& dc_0, const std::vector<Output>& dweights, int threads) {
+  const Layer layer(cell, x, h_0);
+  layer.require(c_0 && dc_0 && gates && cells);
+  const auto w = layer.weights("weights", weights);
+  const auto dw = dweights.empty() ? std::vector<float*>(w.size()) : layer.weights("dweights", dweights);
+  const auto x_rows = rows("x", x, {layer.T, layer.B, layer.I});
+  const auto dx_rows = rows("dx", dx, {layer.T, layer.B, layer.I});
+  const auto y_rows = rows("y", y, layer.output()), dy_rows = rows("dy", dy, layer.output());
+  const float *first_h = whole("h_0", h_0, layer.states()), *first_c = whole("c_0", c_0, layer.states());
+  const float *all_gates = whole("gates", gates, layer.gates()), *all_cells = whole("cells", cells, layer.cells());
+  const float *last_dh = whole("dh_n", dh_n, layer.states()), *last_dc = whole("dc_n", dc_n, layer.states());
+  float *first_dh = whole("dh_0", dh_0, layer.states()), *first_dc = whole("dc_0", dc_0, layer.states());
   nb::gil_scoped_release released;
   if (dx) prefer_huge_pages(dx->data(), dx->size());
-  const Memory memory(kernels().backward_workspace(f));
-  kernels().backward(f, memory.data(), threads);
+  for (long d = 0; d < layer.D; ++d) {
+    const Direction at = layer.direction(d);
+    const long steps = layer.T * layer.B * layer.H;
+    float* const* own = dw.data() + d * 4;
+    const Backward f{layer.cell,
+                     layer.sizes(d),
+                     weights_at(w, d),
+                     x_rows,
+                     at.units(y_rows),
+                     at.state(first_h),
+                     at.state(first_c),
+                     at.part(all_gates, 4 * steps),
+                     at.part(all_cells, steps),
+                     at.units(dy_rows),
+                     at.state(last_dh),
+                     at.state(last_dc),
+                     dx_rows,
+                     d > 0,
+                     at.state(first_dh),
+                     at.state(first_dc),
+                     own[0],
+                     own[1],
+                     own[2]};
+    const Memory memory(kernels().backward_workspace(f));
+    kernels().backward(f, memory.data(), threads);
+    if (own[3]) std::memcpy(own[3], own[2], static_cast<size_t>(layer.G) * sizeof(float));  // both are added to one sum
+  }
 }
 
 std::vector<std::string> available() {
@@ -190,18 +257,14 @@ NB_MODULE(_kernels, m) {
   using namespace conveyor;
   if (isa_error()) throw std::runtime_error(isa_error());
   m.doc() = "Conveyor's kernels: recurrent layers over whole sequences, float32, on the CPU.";
-  m.def("forward", &forward, nb::arg("cell"), nb::arg("reverse"), nb::arg("x").noconvert(), nb::arg("h_0").noconvert(),
-        nb::arg("c_0").noconvert().none(), nb::arg("w_ih").noconvert(), nb::arg("w_hh").noconvert(),
-        nb::arg("b_ih").noconvert().none(), nb::arg("b_hh").noconvert().none(), nb::arg("y").noconvert(),
-        nb::arg("h_n").noconvert(), nb::arg("c_n").noconvert().none(), nb::arg("gates").noconvert().none(),
-        nb::arg("cells").noconvert().none(), nb::arg("threads"));
-  m.def("backward", &backward, nb::arg("cell"), nb::arg("reverse"), nb::arg("x").noconvert(),
-        nb::arg("h_0").noconvert(), nb::arg("c_0").noconvert().none(), nb::arg("w_ih").noconvert(),
-        nb::arg("w_hh").noconvert(), nb::arg("y").noconvert(), nb::arg("gates").noconvert().none(),
-        nb::arg("cells").noconvert().none(), nb::arg("dy").noconvert().none(), nb::arg("dh_n").noconvert().none(),
-        nb::arg("dc_n").noconvert().none(), nb::arg("dx").noconvert().none(), nb::arg("dh_0").noconvert(),
-        nb::arg("dc_0").noconvert().none(), nb::arg("dw_ih").noconvert().none(), nb::arg("dw_hh").noconvert().none(),
-        nb::arg("db").noconvert().none(), nb::arg("threads"));
+  const auto given = [](const char* name) { return nb::arg(name).noconvert(); };
+  const auto maybe = [](const char* name) { return nb::arg(name).noconvert().none(); };
+  m.def("forward", &forward, nb::arg("cell"), given("x"), given("h_0"), maybe("c_0"), given("weights"), given("y"),
+        given("h_n"), maybe("c_n"), maybe("gates"), maybe("cells"), nb::arg("threads"),
+        "One layer: x [T, B, I], states [D, B, H], weights of each direction in a row, y [T, B, D H].");
+  m.def("backward", &backward, nb::arg("cell"), given("x"), given("h_0"), maybe("c_0"), given("weights"), given("y"),
+        maybe("gates"), maybe("cells"), maybe("dy"), maybe("dh_n"), maybe("dc_n"), maybe("dx"), given("dh_0"),
+        maybe("dc_0"), given("dweights"), nb::arg("threads"), "Its gradients, as `forward` left gates and cells.");
   m.def("sigmoid", &apply<&Kernels::sigmoid>, "The kernels' own sigmoid, for tests.");
   m.def("tanh", &apply<&Kernels::tanh>, "The kernels' own tanh, for tests.");
   m.def("isa", [] { return std::string(isa()); }, "Name of the build in use.");

@@ -58,6 +58,7 @@ struct Backward {
   Rows<const float> dy;        // data null: zero
   const float *dh_n, *dc_n;    // null: zero
   Rows<float> dx;              // data null: not wanted
+  bool adds_dx;                // to what dx holds already: the other direction's
   float *dh_0, *dc_0;          // [B, H]
   float *dw_ih, *dw_hh;        // as the weights; null, both: not wanted
   float* db;                   // [G H], the gradient of each bias; null: not wanted

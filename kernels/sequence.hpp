@@ -267,11 +267,14 @@ class BackwardPass {
   void input_gradient(long q, long steps, const Team& team) const {
     const long rows = steps * sizes.B;
     const Term term({slot(1), 0, G, rows}, G, w_ih);
-    multiply(inputs, team.begin(rows), team.end(rows), 0, inputs.panels, {&term, 1}, zeros,
-             [&](long r, long j, auto& sums) {
-               const long t = time_of(sizes, forward_step(q + r / sizes.B));
-               put(inputs, f.dx.at(t, r % sizes.B), j, sums);
-             });
+    const auto dx = [&](long r) { return f.dx.at(time_of(sizes, forward_step(q + r / sizes.B)), r % sizes.B); };
+    multiply(
+        inputs, team.begin(rows), team.end(rows), 0, inputs.panels, {&term, 1},
+        [&](long r, long j, auto& sums) {
+          if (!f.adds_dx) return zeros(r, j, sums);
+          get(inputs, dx(r), j, sums);
+        },
+        [&](long r, long j, auto& sums) { put(inputs, dx(r), j, sums); });
   }
 
   // dW_ih = sum of dgates^T x, dW_hh = sum of dgates^T h_{t-1}, db = sum of dgates

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <ctime>
 #include <memory>
 #include <thread>
 #include <type_traits>
@@ -63,19 +64,39 @@ class FlushSubnormals {
 #endif
 };
 
+using Clock = std::chrono::steady_clock;
 using Task = void (*)(const void*, const Team&);
+
+// How long this thread has run on a core.
+Clock::duration running() {
+#if defined(__unix__) || defined(__APPLE__)
+  timespec time;
+  if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time) == 0)
+    return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+#endif
+  return Clock::now().time_since_epoch();
+}
+
+// How long this thread has slept in barriers.
+thread_local Clock::duration asleep{0};
 
 struct Job {
   Task task;
   const void* context;
   int size;
   Barrier barrier{};
-  std::chrono::steady_clock::time_point caller_done{};
+  Clock::time_point start = Clock::now();
+  std::atomic<Clock::rep> kept_waiting{0};  // by the scheduler: the longest of any thread
 
   void run(int index, int team) {
     FlushSubnormals guard;
+    if (team == 1) return task(context, Team{0, 1, &barrier});
+    const Clock::duration before = running() + asleep;
     task(context, Team{index, team, &barrier});
-    if (index == 0) caller_done = std::chrono::steady_clock::now();
+    const Clock::rep waited = (Clock::now() - start - (running() + asleep - before)).count();
+    Clock::rep most = kept_waiting.load(std::memory_order_relaxed);
+    while (waited > most && !kept_waiting.compare_exchange_weak(most, waited, std::memory_order_relaxed)) {
+    }
   }
 };
 
@@ -191,20 +212,19 @@ bool run_on_team(Job& job) {
   return ready && (openmp.run(job) || pool->run(job));
 }
 
-// Where another program has the other cores, a team waits for the scheduler, milliseconds at a time. A call that lost
-// more than a quarter of its time so is followed by calls on one thread for a while, twice as long each time it happens
-// again; a single loss may just be a core that slept, and has been woken by it.
-using Clock = std::chrono::steady_clock;
+// Where another program has the other cores, a team waits for the scheduler, milliseconds at a time. A call one of whose
+// threads waited so for more than a quarter of its time is followed by calls on one thread for a while, twice as long
+// each time it happens again; a single wait may just be for a core that slept, and has been woken by it.
 constexpr std::chrono::milliseconds kPatience{2}, kShortest{4}, kLongest{256};
 std::atomic<Clock::rep> alone_until{0}, alone_for{0};
 
 bool crowded() { return Clock::now().time_since_epoch().count() < alone_until.load(std::memory_order_relaxed); }
 
-void judge(const Job& job, Clock::time_point start) {
+void judge(const Job& job) {
   const auto end = Clock::now();
-  const auto lost = job.barrier.slept() + (end - job.caller_done);
+  const Clock::duration waited{job.kept_waiting.load(std::memory_order_relaxed)};
   Clock::duration alone{0};
-  if (lost > kPatience && 4 * lost > end - start) {
+  if (waited > kPatience && 4 * waited > end - job.start) {
     alone = std::max<Clock::duration>(kShortest, Clock::duration(2 * alone_for.load(std::memory_order_relaxed)));
     alone = std::min<Clock::duration>(alone, kLongest);
     alone_until.store((end + alone).time_since_epoch().count(), std::memory_order_relaxed);
@@ -232,15 +252,12 @@ void Barrier::wait(int size) {
   sleepers_.fetch_add(1, std::memory_order_seq_cst);
   wake_.wait(lock, passed);
   sleepers_.fetch_sub(1, std::memory_order_seq_cst);
-  slept_ += Clock::now() - start;
+  asleep += Clock::now() - start;
 }
 
 void parallel(int threads, Task task, const void* context) {
   Job job{task, context, threads};
-  if (threads > 1 && !crowded()) {
-    const auto start = Clock::now();
-    if (run_on_team(job)) return judge(job, start);
-  }
+  if (threads > 1 && !crowded() && run_on_team(job)) return judge(job);
   job.run(0, 1);
 }
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <atomic>
-#include <chrono>
 #include <condition_variable>
 #include <mutex>
 
@@ -12,8 +11,6 @@ namespace conveyor {
 class Barrier {
  public:
   void wait(int size);
-  // Time that waiting threads have slept, all together.
-  std::chrono::nanoseconds slept() const { return slept_; }
 
  private:
   std::atomic<int> arrived_{0};
@@ -21,7 +18,6 @@ class Barrier {
   std::atomic<int> sleepers_{0};
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::chrono::nanoseconds slept_{0};
 };
 
 // What a task knows of the threads that run it together.

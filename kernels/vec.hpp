@@ -1,11 +1,15 @@
-// The vector type of the instruction set this file is compiled for. Compiler vector types (GCC 12, Clang) stand in for
-// intrinsics: one source serves all.
+// The vector type of the instruction set this file is compiled for. Compiler vector types (GCC 12, Clang) serve all from
+// one source; intrinsics stand only here, where compilers miss an instruction.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <utility>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
 
 #ifndef CONVEYOR_ISA
 #error "CONVEYOR_ISA names the instruction set: scalar, avx2, avx512 or neon"
@@ -41,17 +45,52 @@ CONVEYOR_INLINE Vec load(const float* from) {
 
 CONVEYOR_INLINE void store(float* to, Vec v) { std::memcpy(to, &v, sizeof v); }
 
+// x, or the bound where x is beyond it; NaN passes through. One instruction on x86, which GCC does not find by itself.
+CONVEYOR_INLINE Vec at_least(Vec bound, Vec x) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Vec>(
+      _mm512_maskz_max_ps(0xffff, reinterpret_cast<__m512>(bound), reinterpret_cast<__m512>(x)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<Vec>(_mm256_max_ps(reinterpret_cast<__m256>(bound), reinterpret_cast<__m256>(x)));
+#else
+  return bound > x ? bound : x;
+#endif
+}
+
+CONVEYOR_INLINE Vec at_most(Vec bound, Vec x) {
+#if defined(__AVX512F__)
+  return reinterpret_cast<Vec>(
+      _mm512_maskz_min_ps(0xffff, reinterpret_cast<__m512>(bound), reinterpret_cast<__m512>(x)));
+#elif defined(__AVX2__)
+  return reinterpret_cast<Vec>(_mm256_min_ps(reinterpret_cast<__m256>(bound), reinterpret_cast<__m256>(x)));
+#else
+  return bound < x ? bound : x;
+#endif
+}
+
+#if defined(__AVX512F__)
+CONVEYOR_INLINE __mmask16 lanes(long n) { return static_cast<__mmask16>((1u << n) - 1); }
+#endif
+
 // The first n lanes; the others are zero.
 CONVEYOR_INLINE Vec load(const float* from, long n) {
   if (n >= V) return load(from);
+#if defined(__AVX512F__)
+  return reinterpret_cast<Vec>(_mm512_maskz_loadu_ps(lanes(n), from));
+#else
   Vec v = {};
   std::memcpy(&v, from, static_cast<size_t>(n) * sizeof(float));
   return v;
+#endif
 }
 
 CONVEYOR_INLINE void store(float* to, Vec v, long n) {
   if (n >= V) return store(to, v);
+#if defined(__AVX512F__)
+  _mm512_mask_storeu_ps(to, lanes(n), reinterpret_cast<__m512>(v));
+#else
   std::memcpy(to, &v, static_cast<size_t>(n) * sizeof(float));
+#endif
 }
 
 template <int Stage, std::size_t... I>

@@ -34,7 +34,7 @@ def get_num_threads() -> int:
 
 def uses_kernels(*tensors: Tensor | None) -> bool:
     """Whether the kernels serve these tensors: float32 on the CPU. Anything else goes through the equations."""
-    return all(t is None or (t.dtype is torch.float32 and t.device.type == "cpu") for t in tensors)
+    return all(t is None or (t.dtype is torch.float32 and t.is_cpu) for t in tensors)
 
 
 def lstm(
@@ -135,14 +135,12 @@ def _forward(
     results = output, h_n, c_n, gates, cells = _outputs(cell, input, h_0, c_0, weights, keep)
     if input.shape[1] == 0:
         return results
-    input, h_0, c_0, hidden = _dense(input), h_0.contiguous(), c_0.contiguous(), h_0.shape[-1]
     belt = cell == "lstm"
-    for d, direction in enumerate(_by_direction([w.contiguous() for w in weights], len(h_0))):
-        _kernels.forward(
-            cell, d == 1, input, h_0[d], c_0[d] if belt else None, *direction,
-            output[..., d * hidden : (d + 1) * hidden], h_n[d], c_n[d] if belt else None,
-            gates[d] if keep and belt else None, cells[d] if keep and belt else None, get_num_threads(),
-        )  # fmt: skip
+    _kernels.forward(
+        cell, _dense(input), h_0.contiguous(), c_0.contiguous() if belt else None, [w.contiguous() for w in weights],
+        output, h_n, c_n if belt else None, gates if keep and belt else None, cells if keep and belt else None,
+        get_num_threads(),
+    )  # fmt: skip
     return results
 
 
@@ -150,7 +148,6 @@ def _backward(
     cell: str, dy: Tensor | None, dh_n: Tensor | None, dc_n: Tensor | None, input: Tensor, h_0: Tensor, c_0: Tensor,
     weights: Sequence[Tensor], output: Tensor, gates: Tensor, cells: Tensor, input_wanted: bool, weights_wanted: bool,
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:  # fmt: skip
-    directions, hidden, belt = len(h_0), h_0.shape[-1], cell == "lstm"
     results = dx, dh_0, dc_0, dweights = _gradients(
         cell, dy, dh_n, dc_n, input, h_0, c_0, weights, output, gates, cells, input_wanted, weights_wanted
     )
@@ -158,28 +155,14 @@ def _backward(
         for dw in dweights:
             dw.zero_()
         return results
-    input, h_0, c_0 = _dense(input), h_0.contiguous(), c_0.contiguous()
-    dy, dh_n, dc_n = (
-        _dense(dy) if dy is not None else None,
-        dh_n.contiguous() if dh_n is not None else None,
-        dc_n.contiguous() if dc_n is not None and belt else None,
-    )
-    each = len(weights) // directions
-    for d, (w_ih, w_hh, _, _) in enumerate(_by_direction([w.contiguous() for w in weights], directions)):
-        units = slice(d * hidden, (d + 1) * hidden)
-        dw_ih, dw_hh, db, db_hh = (*dweights[d * each : (d + 1) * each], None, None, None, None)[:4]
-        part = dx if d == 0 or not input_wanted else torch.empty_like(dx)
-        _kernels.backward(
-            cell, d == 1, input, h_0[d], c_0[d] if belt else None, w_ih, w_hh, output[..., units],
-            gates[d] if belt else None, cells[d] if belt else None,
-            None if dy is None else dy[..., units], None if dh_n is None else dh_n[d],
-            None if dc_n is None else dc_n[d], part if input_wanted else None, dh_0[d], dc_0[d] if belt else None,
-            dw_ih, dw_hh, db, get_num_threads(),
-        )  # fmt: skip
-        if db is not None and db_hh is not None:
-            db_hh.copy_(db)  # both biases are added to the same sum
-        if part is not dx:
-            dx += part
+    belt = cell == "lstm"
+    _kernels.backward(
+        cell, _dense(input), h_0.contiguous(), c_0.contiguous() if belt else None, [w.contiguous() for w in weights],
+        output, gates if belt else None, cells if belt else None, _dense(dy) if dy is not None else None,
+        dh_n.contiguous() if dh_n is not None else None, dc_n.contiguous() if dc_n is not None and belt else None,
+        dx if input_wanted else None, dh_0, dc_0 if belt else None, dweights,
+        get_num_threads(),
+    )  # fmt: skip
     return results
 
 

@@ -126,7 +126,7 @@ class Recurrent(nn.Module):
             directions = [(*tensors, None, None)[:4] for tensors in weights[here]]
             x, *final = operator(x, *(state[here] for state in states), directions)
             finals.append(final)
-        return x, [torch.cat(layers) for layers in zip(*finals, strict=True)]
+        return x, [torch.cat(layers) if len(layers) > 1 else layers[0] for layers in zip(*finals, strict=True)]
 
     def extra_repr(self) -> str:
         """The sizes, and what is not as usual; as torch shows it."""
