@@ -84,7 +84,7 @@ def main(options: Options) -> None:
         for threads, mode in product(options.threads, options.modes):
             peak = machine.peak_gflops(threads)
             results[mode, threads] = [measure(point, mode, options.seconds) for point in options.points]
-            report.append(table(f"{mode}, {threads} threads", results[mode, threads], peak))
+            report.append(table(f"{mode}, threads: {threads}", results[mode, threads], peak))
             print(report[-1], flush=True)
     if options.output:
         options.output.write_text("\n".join(report) + "\n")
@@ -170,19 +170,19 @@ def table(title: str, results: list[Result], peak: float) -> str:
 def draw(results: dict[tuple[str, int], list[Result]], path: Path, caption: str) -> None:
     """A dot for each point and number of threads, a panel for each mode."""
     modes = list(dict.fromkeys(mode for mode, _ in results))
-    figure = Figure(figsize=(5.5 * len(modes), 5), layout="constrained")
+    figure = Figure(figsize=(5.5 * len(modes), 5.8), layout="constrained")
     panels = figure.subplots(1, len(modes), sharey=True, squeeze=False)[0]
     for mode, panel in zip(modes, panels, strict=True):
         for threads, marks in ((threads, marks) for (of, threads), marks in results.items() if of == mode):
             ratios = [result.ratio for result in marks]
-            label = f"{threads} threads, mean {geometric_mean(ratios):.2f}"
+            label = f"threads: {threads}, geometric mean {geometric_mean(ratios):.2f}"
             panel.plot(ratios, [result.point.replace(",", ", ") for result in marks], "o", label=label, alpha=0.8)
         panel.axvline(1, color="0.4", linewidth=1)
         panel.set_xscale("log", base=2)
         panel.xaxis.set_major_formatter("{x:g}")
         panel.set_title(f"{mode}: torch's time over ours", loc="left")
         panel.grid(axis="both", color="0.9")
-        panel.legend(loc="lower right")
+        panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.06), frameon=False)
     panels[0].invert_yaxis()
     panels[0].set_ylabel("T, B, I, H")
     figure.supxlabel(caption, fontsize=7)

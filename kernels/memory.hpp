@@ -37,11 +37,10 @@ class Memory {
       kept = Block{};
       return;
     }
-    const std::size_t align = floats * sizeof(float) >= kHugePage ? kHugePage : 64;
-    const std::size_t bytes = (floats * sizeof(float) + align - 1) / align * align;
-    block_.data = static_cast<float*>(std::aligned_alloc(align, bytes));
-    if (!block_.data) throw std::bad_alloc();
-    block_.floats = bytes / sizeof(float);
+    void* data = nullptr;
+    if (posix_memalign(&data, floats * sizeof(float) >= kHugePage ? kHugePage : 64, floats * sizeof(float)))
+      throw std::bad_alloc();
+    block_ = {static_cast<float*>(data), floats};
     prefer_huge_pages(block_.data, block_.floats);
   }
   ~Memory() {

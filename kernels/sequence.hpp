@@ -202,7 +202,7 @@ class BackwardPass {
   }
 
  private:
-  static constexpr long kBlockRows = 512;
+  static constexpr long kBlockRows = 384;
 
   // As many as come nearest to that size, and all alike.
   static long blocks_of(const Sizes& sizes) {
