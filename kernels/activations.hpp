@@ -25,11 +25,7 @@ CONVEYOR_INLINE Exponential exponential(Vec x) {
   p = p * r + 4.166640425e-2f;
   p = p * r + 1.666651891e-1f;
   p = p * r + 0.5f;
-  Ints bits;
-  std::memcpy(&bits, &shifted, sizeof bits);
-  bits = (bits << 23) + 0x3f800000;
-  Vec scale;
-  std::memcpy(&scale, &bits, sizeof scale);
+  const Vec scale = as<Vec>((as<Bits>(shifted) << 23) + 0x3f800000u);
   return {scale, r, p};
 }
 

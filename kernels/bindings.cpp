@@ -7,16 +7,22 @@
 #include <nanobind/stl/vector.h>
 
 #include <chrono>
-#include <cstring>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "kernels.hpp"
+#include "lanes.hpp"
 #include "memory.hpp"
 #include "threads.hpp"
 
 namespace nb = nanobind;
+
+template <>
+struct nanobind::detail::dtype_traits<conveyor::bf16> {
+  static constexpr dlpack::dtype value{static_cast<uint8_t>(dlpack::dtype_code::Bfloat), 16, 1};
+  static constexpr auto name = const_name("bfloat16");
+};
 
 namespace conveyor {
 namespace {
@@ -72,152 +78,215 @@ Rows<Float> rows(const char* name, const Maybe<Array<Float>>& array, const std::
 
 Cell cell_named(const std::string& name) {
   if (name == "lstm") return Cell::lstm;
+  if (name == "gru") return Cell::gru;
   if (name == "rnn_tanh") return Cell::rnn_tanh;
   if (name == "rnn_relu") return Cell::rnn_relu;
-  throw nb::value_error(("[kernels] cell: expected lstm, rnn_tanh or rnn_relu, got " + name).c_str());
+  throw nb::value_error(("[kernels] cell: expected lstm, gru, rnn_tanh or rnn_relu, got " + name).c_str());
 }
 
-// One direction of a layer's arrays: those of the states [D, ...] are cut by `part`, those of the output by `units`.
-struct Direction {
-  long d, B, H;
-
-  template <class Float>
-  Float* part(Float* all, long size) const {
-    return all ? all + d * size : nullptr;
-  }
-  template <class Float>
-  Float* state(Float* all) const {
-    return part(all, B * H);
-  }
-  template <class Float>
-  Rows<Float> units(Rows<Float> all) const {
-    return {all.data ? all.data + d * H : nullptr, all.step, all.row};
-  }
+// Which steps there are: lengths [B] or null, resets [T, B] or null; every so many ticks the belt is kept.
+struct Steps {
+  Maybe<Array<const std::int64_t>> lengths;
+  Maybe<Array<const bool>> resets;
+  long every;
 };
 
 // The sizes of a layer, and its arrays' shapes.
+template <class E>
 struct Layer {
   Cell cell;
-  long T, B, I, H, D, G;
+  long T, B, I, P, D;
+  bool biased, projected;
+  long gates, H;
+  bool belt;
+  LanePlan plan;
+  const bool* resets;
+  long every, belts;
 
-  Layer(const std::string& name, const Input& x, const Input& h_0) : cell(cell_named(name)) {
-    if (x.ndim() != 3 || h_0.ndim() != 3) throw nb::value_error("[kernels] expected x [T, B, I] and h_0 [D, B, H]");
-    T = static_cast<long>(x.shape(0)), B = static_cast<long>(x.shape(1)), I = static_cast<long>(x.shape(2));
-    D = static_cast<long>(h_0.shape(0)), H = static_cast<long>(h_0.shape(2)), G = gates_of(cell) * H;
-    if (D != 1 && D != 2) refuse("h_0", "expected 1 or 2 directions, got " + std::to_string(D));
+  Layer(const std::string& name, const Array<const E>& x, const Array<const E>& h_0, const std::vector<Input>& weights,
+        const Steps& steps)
+      : cell(cell_named(name)),
+        T(dimension("x", x, 0)),
+        B(dimension("x", x, 1)),
+        I(dimension("x", x, 2)),
+        P(dimension("h_0", h_0, 2)),
+        D(dimension("h_0", h_0, 0)),
+        biased(arrays_of(weights, D) >= 4),
+        projected(arrays_of(weights, D) % 2 == 1),
+        gates(gates_of(cell)),
+        H(projected ? dimension("w_hr", weights[static_cast<size_t>(arrays_of(weights, D)) - 1], 1, 2) : P),
+        belt(cell == Cell::lstm),
+        plan(lengths_of(name, steps.lengths), T, B, kernels().rows),
+        resets(whole("resets", steps.resets, {T, B})),
+        every(steps.every),
+        belts(LanePlan::belts(T, every, !steps.lengths)) {
+    if (projected && !belt) refuse("w_hr", "expected a projection of the lstm alone, got one of " + name);
+    if (every < 1) refuse("every", "expected 1 or more, got " + std::to_string(every));
   }
 
+  std::vector<long> outputs() const { return {D, B, P}; }
   std::vector<long> states() const { return {D, B, H}; }
-  std::vector<long> output() const { return {T, B, D * H}; }
-  std::vector<long> cells() const { return {D, T, B, H}; }
-  std::vector<long> gates() const { return {D, T, B, 4, H}; }
-  Direction direction(long d) const { return {d, B, H}; }
-  Sizes sizes(long d) const { return {T, B, I, H, d == 1}; }
+  std::vector<long> kept_cells() const { return {D, every > 1 ? belts : T, B, H}; }
+  std::vector<long> kept_gates() const { return {D, T, B, kept_of(cell), H}; }
+  std::vector<long> sums() const { return {D, T, B, (kept_of(cell) ? kept_of(cell) : gates) * H}; }
+  Sizes sizes(long d) const { return {T, B, I, H, P, d == 1, plan.lanes(), resets, every}; }
 
-  void require(bool belt) const {
-    if (cell == Cell::lstm && !belt) throw nb::value_error("[kernels] lstm: expected c_0 and all that goes with it");
+  void require_belt(bool given) const {
+    if (belt && !given) throw nb::value_error("[kernels] lstm: expected c_0 and all that goes with it");
   }
 
-  // w_ih, w_hh and perhaps b_ih, b_hh of each direction, in a row.
+  // w_ih, w_hh, b_ih, b_hh and w_hr of each direction in a row; null where there is none.
   template <class Float>
   std::vector<Float*> weights(const char* name, const std::vector<Array<Float>>& all) const {
-    const size_t directions = static_cast<size_t>(D), each = all.size() / directions;
-    if (all.size() != each * directions || (each != 2 && each != 4))
-      refuse(name, "expected 2 or 4 arrays a direction, got " + std::to_string(all.size()) + " in all");
     std::vector<Float*> pointers;
-    for (size_t d = 0; d < directions; ++d) {
-      const Array<Float>* w = all.data() + d * each;
-      pointers.push_back(whole(name, w[0], {G, I}));
-      pointers.push_back(whole(name, w[1], {G, H}));
-      pointers.push_back(each == 4 ? whole(name, w[2], {G}) : nullptr);
-      pointers.push_back(each == 4 ? whole(name, w[3], {G}) : nullptr);
+    const Array<Float>* w = all.data();
+    if (arrays_of(all, D) != 2 + 2 * biased + projected) refuse(name, "expected as many arrays as weights");
+    for (long d = 0; d < D; ++d) {
+      pointers.push_back(whole(name, *w++, {gates * H, I}));
+      pointers.push_back(whole(name, *w++, {gates * H, P}));
+      for (int bias = 0; bias < 2; ++bias) pointers.push_back(biased ? whole(name, *w++, {gates * H}) : nullptr);
+      pointers.push_back(projected ? whole(name, *w++, {P, H}) : nullptr);
     }
     return pointers;
   }
+
+ private:
+  template <class Any>
+  static long dimension(const char* name, const Any& array, size_t n, size_t of = 3) {
+    if (array.ndim() != of) refuse(name, "expected " + std::to_string(of) + " dimensions");
+    return static_cast<long>(array.shape(n));
+  }
+
+  template <class Any>
+  static long arrays_of(const std::vector<Any>& all, long D) {
+    const long count = static_cast<long>(all.size());
+    if (D < 1 || D > 2) refuse("h_0", "expected 1 or 2 directions, got " + std::to_string(D));
+    if (count % D || count / D < 2 || count / D > 5)
+      refuse("weights", "expected 2 to 5 arrays a direction, got " + std::to_string(count) + " in all");
+    return count / D;
+  }
+
+  const std::int64_t* lengths_of(const std::string& name, const Maybe<Array<const std::int64_t>>& lengths) const {
+    const std::int64_t* values = whole("lengths", lengths, {B});
+    for (long b = 0; values && b < B; ++b)
+      if (values[b] < 0 || values[b] > T)
+        throw nb::value_error(("[" + name + "] lengths: row " + std::to_string(b) + ": expected 0 to " +
+                               std::to_string(T) + ", the steps of the input, got " + std::to_string(values[b]))
+                                  .c_str());
+    return values;
+  }
 };
 
-Weights weights_at(const std::vector<const float*>& all, long d) {
-  const float* const* w = all.data() + d * 4;
-  return {w[0], w[1], w[2], w[3]};
+template <class Float>
+Weights weights_at(const std::vector<Float*>& all, long d) {
+  const auto* w = all.data() + d * 5;
+  return {w[0], w[1], w[2], w[3], w[4]};
 }
 
-void forward(const std::string& cell, const Input& x, const Input& h_0, const Maybe<Input>& c_0,
-             const std::vector<Input>& weights, const Output& y, const Output& h_n, const Maybe<Output>& c_n,
-             const Maybe<Output>& gates, const Maybe<Output>& cells, int threads) {
-  const Layer layer(cell, x, h_0);
-  layer.require(c_0 && c_n);
+// Of an array [D, ...] the part of one direction; of the outputs side by side its own.
+template <class Float>
+Float* part(Float* all, long d, long size) {
+  return all ? all + d * size : nullptr;
+}
+template <class Float>
+Rows<Float> beside(Rows<Float> all, long d, long width) {
+  return {part(all.data, d, width), all.step, all.row};
+}
+
+template <class E>
+void forward(const std::string& cell, const Array<const E>& x, const Array<const E>& h_0, const Maybe<Input>& c_0,
+             const std::vector<Input>& weights, const Array<E>& y, const Array<E>& h_n, const Maybe<Output>& c_n,
+             const Maybe<Output>& gates, const Maybe<Output>& cells, const Maybe<Array<const std::int64_t>>& lengths,
+             const Maybe<Array<const bool>>& resets, long every, int threads) {
+  const Layer<E> layer(cell, x, h_0, weights, {lengths, resets, every});
+  layer.require_belt(c_0 && c_n);
   const auto w = layer.weights("weights", weights);
-  const auto x_rows = rows("x", x, {layer.T, layer.B, layer.I});
-  const auto y_rows = rows("y", y, layer.output());
-  const float *first_h = whole("h_0", h_0, layer.states()), *first_c = whole("c_0", c_0, layer.states());
-  float *last_h = whole("h_n", h_n, layer.states()), *last_c = whole("c_n", c_n, layer.states());
-  float *all_gates = whole("gates", gates, layer.gates()), *all_cells = whole("cells", cells, layer.cells());
+  const long T = layer.T, B = layer.B, H = layer.H, P = layer.P;
+  const auto x_rows = rows("x", x, {T, B, layer.I});
+  const auto y_rows = rows("y", y, {T, B, layer.D * P});
+  const E* first_h = whole("h_0", h_0, layer.outputs());
+  const float* first_c = whole("c_0", c_0, layer.states());
+  E* last_h = whole("h_n", h_n, layer.outputs());
+  float* last_c = whole("c_n", c_n, layer.states());
+  float *all_gates = whole("gates", gates, layer.kept_gates()), *all_cells = whole("cells", cells, layer.kept_cells());
   nb::gil_scoped_release released;
   for (const auto* output : {&gates, &cells})
     if (*output) prefer_huge_pages((*output)->data(), (*output)->size());
-  prefer_huge_pages(y.data(), y.size());
+  prefer_huge_pages(reinterpret_cast<float*>(y.data()), y.size() * sizeof(E) / sizeof(float));
   for (long d = 0; d < layer.D; ++d) {
-    const Direction at = layer.direction(d);
-    const long steps = layer.T * layer.B * layer.H;
-    const Forward f{layer.cell,
-                    layer.sizes(d),
-                    weights_at(w, d),
-                    x_rows,
-                    at.state(first_h),
-                    at.state(first_c),
-                    at.units(y_rows),
-                    at.state(last_h),
-                    at.state(last_c),
-                    at.part(all_gates, 4 * steps),
-                    at.part(all_cells, steps)};
-    const Memory memory(kernels().forward_workspace(f));
-    kernels().forward(f, memory.data(), threads);
+    const Forward<E> f{layer.cell,
+                       layer.sizes(d),
+                       weights_at(w, d),
+                       x_rows,
+                       part(first_h, d, B * P),
+                       part(first_c, d, B * H),
+                       beside(y_rows, d, P),
+                       part(last_h, d, B * P),
+                       part(last_c, d, B * H),
+                       part(all_gates, d, T * B * 4 * H),
+                       part(all_cells, d, layer.kept_cells()[1] * B * H)};
+    const Memory memory(passes<E>(kernels()).forward_workspace(f));
+    passes<E>(kernels()).forward(f, memory.data(), threads);
   }
 }
 
-void backward(const std::string& cell, const Input& x, const Input& h_0, const Maybe<Input>& c_0,
-              const std::vector<Input>& weights, const Input& y, const Maybe<Input>& gates, const Maybe<Input>& cells,
-              const Maybe<Input>& dy, const Maybe<Input>& dh_n, const Maybe<Input>& dc_n, const Maybe<Output>& dx,
-              const Output& dh_0, const Maybe<Output>& dc_0, const std::vector<Output>& dweights, int threads) {
-  const Layer layer(cell, x, h_0);
-  layer.require(c_0 && dc_0 && gates && cells);
+template <class E>
+void backward(const std::string& cell, const Array<const E>& x, const Array<const E>& h_0, const Maybe<Input>& c_0,
+              const std::vector<Input>& weights, const Array<const E>& y, const Maybe<Input>& gates,
+              const Maybe<Input>& cells, const Maybe<Array<const E>>& dy, const Maybe<Input>& dh_n,
+              const Maybe<Input>& dc_n, const Maybe<Input>& dgates, const Maybe<Input>& dcells,
+              const Maybe<Array<E>>& dx, const Maybe<Output>& dh_0, const Maybe<Output>& dc_0,
+              const std::vector<Output>& dweights, const Maybe<Output>& dsums,
+              const Maybe<Array<const std::int64_t>>& lengths, const Maybe<Array<const bool>>& resets, long every,
+              int threads) {
+  const Layer<E> layer(cell, x, h_0, weights, {lengths, resets, every});
+  layer.require_belt(c_0 && cells && (gates || every > 1));
   const auto w = layer.weights("weights", weights);
   const auto dw = dweights.empty() ? std::vector<float*>(w.size()) : layer.weights("dweights", dweights);
-  const auto x_rows = rows("x", x, {layer.T, layer.B, layer.I});
-  const auto dx_rows = rows("dx", dx, {layer.T, layer.B, layer.I});
-  const auto y_rows = rows("y", y, layer.output()), dy_rows = rows("dy", dy, layer.output());
-  const float *first_h = whole("h_0", h_0, layer.states()), *first_c = whole("c_0", c_0, layer.states());
-  const float *all_gates = whole("gates", gates, layer.gates()), *all_cells = whole("cells", cells, layer.cells());
-  const float *last_dh = whole("dh_n", dh_n, layer.states()), *last_dc = whole("dc_n", dc_n, layer.states());
-  float *first_dh = whole("dh_0", dh_0, layer.states()), *first_dc = whole("dc_0", dc_0, layer.states());
+  const long T = layer.T, B = layer.B, H = layer.H, P = layer.P;
+  const auto x_rows = rows("x", x, {T, B, layer.I});
+  const auto dx_rows = rows("dx", dx, {T, B, layer.I});
+  const auto y_rows = rows("y", y, {T, B, layer.D * P});
+  const auto dy_rows = rows("dy", dy, {T, B, layer.D * P});
+  const E* first_h = whole("h_0", h_0, layer.outputs());
+  const float* first_c = whole("c_0", c_0, layer.states());
+  const float *all_gates = whole("gates", gates, layer.kept_gates()),
+              *all_cells = whole("cells", cells, layer.kept_cells());
+  const float *all_dgates = whole("dgates", dgates, layer.kept_gates()),
+              *all_dcells = whole("dcells", dcells, {layer.D, T, B, H});
+  const float *last_dh = whole("dh_n", dh_n, layer.outputs()), *last_dc = whole("dc_n", dc_n, layer.states());
+  float *first_dh = whole("dh_0", dh_0, layer.outputs()), *first_dc = whole("dc_0", dc_0, layer.states());
+  float* all_dsums = whole("dsums", dsums, layer.sums());
   nb::gil_scoped_release released;
-  if (dx) prefer_huge_pages(dx->data(), dx->size());
+  if (dx) prefer_huge_pages(reinterpret_cast<float*>(dx->data()), dx->size() * sizeof(E) / sizeof(float));
   for (long d = 0; d < layer.D; ++d) {
-    const Direction at = layer.direction(d);
-    const long steps = layer.T * layer.B * layer.H;
-    float* const* own = dw.data() + d * 4;
-    const Backward f{layer.cell,
-                     layer.sizes(d),
-                     weights_at(w, d),
-                     x_rows,
-                     at.units(y_rows),
-                     at.state(first_h),
-                     at.state(first_c),
-                     at.part(all_gates, 4 * steps),
-                     at.part(all_cells, steps),
-                     at.units(dy_rows),
-                     at.state(last_dh),
-                     at.state(last_dc),
-                     dx_rows,
-                     d > 0,
-                     at.state(first_dh),
-                     at.state(first_dc),
-                     own[0],
-                     own[1],
-                     own[2]};
-    const Memory memory(kernels().backward_workspace(f));
-    kernels().backward(f, memory.data(), threads);
-    if (own[3]) std::memcpy(own[3], own[2], static_cast<size_t>(layer.G) * sizeof(float));  // both are added to one sum
+    float* const* own = dw.data() + d * 5;
+    const Backward<E> f{layer.cell,
+                        layer.sizes(d),
+                        weights_at(w, d),
+                        x_rows,
+                        beside(y_rows, d, P),
+                        part(first_h, d, B * P),
+                        part(first_c, d, B * H),
+                        part(all_gates, d, T * B * 4 * H),
+                        part(all_cells, d, layer.kept_cells()[1] * B * H),
+                        beside(dy_rows, d, P),
+                        part(last_dh, d, B * P),
+                        part(last_dc, d, B * H),
+                        part(all_dgates, d, T * B * 4 * H),
+                        part(all_dcells, d, T * B * H),
+                        dx_rows,
+                        d > 0,
+                        part(first_dh, d, B * P),
+                        part(first_dc, d, B * H),
+                        own[0],
+                        own[1],
+                        own[4],
+                        own[2],
+                        own[3],
+                        part(all_dsums, d, T * B * layer.sums()[3])};
+    const Memory memory(passes<E>(kernels()).backward_workspace(f));
+    passes<E>(kernels()).backward(f, memory.data(), threads);
   }
 }
 
@@ -259,12 +328,20 @@ NB_MODULE(_kernels, m) {
   m.doc() = "Conveyor's kernels: recurrent layers over whole sequences, float32, on the CPU.";
   const auto given = [](const char* name) { return nb::arg(name).noconvert(); };
   const auto maybe = [](const char* name) { return nb::arg(name).noconvert().none(); };
-  m.def("forward", &forward, nb::arg("cell"), given("x"), given("h_0"), maybe("c_0"), given("weights"), given("y"),
-        given("h_n"), maybe("c_n"), maybe("gates"), maybe("cells"), nb::arg("threads"),
-        "One layer: x [T, B, I], states [D, B, H], weights of each direction in a row, y [T, B, D H].");
-  m.def("backward", &backward, nb::arg("cell"), given("x"), given("h_0"), maybe("c_0"), given("weights"), given("y"),
-        maybe("gates"), maybe("cells"), maybe("dy"), maybe("dh_n"), maybe("dc_n"), maybe("dx"), given("dh_0"),
-        maybe("dc_0"), given("dweights"), nb::arg("threads"), "Its gradients, as `forward` left gates and cells.");
+  const auto bind = [&](auto element, const char* forward_name, const char* backward_name) {
+    using E = decltype(element);
+    m.def(forward_name, &forward<E>, nb::arg("cell"), given("x"), given("h_0"), maybe("c_0"), given("weights"),
+          given("y"), given("h_n"), maybe("c_n"), maybe("gates"), maybe("cells"), maybe("lengths"), maybe("resets"),
+          nb::arg("every"), nb::arg("threads"),
+          "One layer: x [T, B, I], states [D, B, H], weights of each direction in a row, y [T, B, D H].");
+    m.def(backward_name, &backward<E>, nb::arg("cell"), given("x"), given("h_0"), maybe("c_0"), given("weights"),
+          given("y"), maybe("gates"), maybe("cells"), maybe("dy"), maybe("dh_n"), maybe("dc_n"), maybe("dgates"),
+          maybe("dcells"), maybe("dx"), maybe("dh_0"), maybe("dc_0"), given("dweights"), maybe("dsums"),
+          maybe("lengths"), maybe("resets"), nb::arg("every"), nb::arg("threads"),
+          "Its gradients, as `forward` left gates and cells.");
+  };
+  bind(float{}, "forward", "backward");
+  bind(bf16{}, "forward_bfloat16", "backward_bfloat16");
   m.def("sigmoid", &apply<&Kernels::sigmoid>, "The kernels' own sigmoid, for tests.");
   m.def("tanh", &apply<&Kernels::tanh>, "The kernels' own tanh, for tests.");
   m.def("isa", [] { return std::string(isa()); }, "Name of the build in use.");

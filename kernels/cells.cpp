@@ -1,5 +1,5 @@
 // The kernels of one instruction set: compiled once for each.
-#include "sequence.hpp"
+#include "backward.hpp"
 
 namespace conveyor {
 namespace CONVEYOR_ISA {
@@ -13,11 +13,12 @@ std::size_t workspace(const Arguments& arguments) {
 }
 
 // Below two million multiply-adds, some tens of microseconds, waking threads costs more than they save; and where they
-// meet at every step, below forty thousand in each, about as long as meeting takes.
+// meet at every tick, below forty thousand in each, about as long as meeting takes.
 int useful(const Sizes& sizes, int gates, int threads) {
-  const long step = sizes.B * gates * sizes.H * sizes.H, all = sizes.T * (step + sizes.B * gates * sizes.H * sizes.I);
-  const bool meeting = sizes.B < kRows * threads;
-  return all < 2000000 || (meeting && step < 40000) ? 1 : threads;
+  const long rows = sizes.lanes.count, tick = rows * gates * sizes.H * sizes.P;
+  const long all = sizes.lanes.ticks * (tick + rows * gates * sizes.H * sizes.I);
+  const bool meeting = rows < kRows * threads;
+  return all < 2000000 || (meeting && tick < 40000) ? 1 : threads;
 }
 
 template <class Pass, class Arguments>
@@ -28,26 +29,33 @@ void run(const Arguments& arguments, float* memory, int threads) {
 }
 
 // Calls use(type) with the pass of the cell asked for.
-template <template <class> class Pass, class Use>
+template <template <class, class> class Pass, class E, class Use>
 auto with_cell(Cell cell, const Use& use) {
   switch (cell) {
-    case Cell::rnn_tanh: return use(static_cast<Pass<RnnCell<false>>*>(nullptr));
-    case Cell::rnn_relu: return use(static_cast<Pass<RnnCell<true>>*>(nullptr));
-    default: return use(static_cast<Pass<LstmCell>*>(nullptr));
+    case Cell::gru: return use(static_cast<Pass<GruCell, E>*>(nullptr));
+    case Cell::rnn_tanh: return use(static_cast<Pass<RnnCell<false>, E>*>(nullptr));
+    case Cell::rnn_relu: return use(static_cast<Pass<RnnCell<true>, E>*>(nullptr));
+    default: return use(static_cast<Pass<LstmCell, E>*>(nullptr));
   }
 }
 
 template <class Pass>
 using Of = std::remove_pointer_t<Pass>;
 
-template <template <class> class Pass, class Arguments>
-std::size_t workspace_of(const Arguments& arguments) {
-  return with_cell<Pass>(arguments.cell, [&](auto pass) { return workspace<Of<decltype(pass)>>(arguments); });
+template <template <class, class> class Pass, template <class> class Arguments, class E>
+std::size_t workspace_of(const Arguments<E>& arguments) {
+  return with_cell<Pass, E>(arguments.cell, [&](auto pass) { return workspace<Of<decltype(pass)>>(arguments); });
 }
 
-template <template <class> class Pass, class Arguments>
-void run_of(const Arguments& arguments, float* memory, int threads) {
-  with_cell<Pass>(arguments.cell, [&](auto pass) { run<Of<decltype(pass)>>(arguments, memory, threads); });
+template <template <class, class> class Pass, template <class> class Arguments, class E>
+void run_of(const Arguments<E>& arguments, float* memory, int threads) {
+  with_cell<Pass, E>(arguments.cell, [&](auto pass) { run<Of<decltype(pass)>>(arguments, memory, threads); });
+}
+
+template <class E>
+constexpr Passes<E> passes_of() {
+  return {workspace_of<ForwardPass, Forward, E>, run_of<ForwardPass, Forward, E>,
+          workspace_of<BackwardPass, Backward, E>, run_of<BackwardPass, Backward, E>};
 }
 
 template <Vec (*function)(Vec)>
@@ -75,13 +83,7 @@ double multiply_adds(long rounds) {
 }  // namespace
 
 extern const Kernels table;
-const Kernels table = {workspace_of<ForwardPass>,
-                       run_of<ForwardPass>,
-                       workspace_of<BackwardPass>,
-                       run_of<BackwardPass>,
-                       apply<sigmoid>,
-                       apply<tanh>,
-                       multiply_adds};
+const Kernels table = {kRows, passes_of<float>(), passes_of<bf16>(), apply<sigmoid>, apply<tanh>, multiply_adds};
 
 }  // namespace CONVEYOR_ISA
 }  // namespace conveyor

@@ -9,42 +9,48 @@
 namespace conveyor {
 namespace CONVEYOR_ISA {
 
-// The arrays of one step, each row of H contiguous values: row r at data + r * stride.
+// Of every cell: kGates, the sums of its products; kSums, their gradients a unit; kBelt, whether it carries a state
+// beside its output; kCarries, whether a gradient is handed from step to step past the products; kApart, whether the
+// last gate's input term and recurrent term stay apart; kKeeps, whether backward needs its gates.
+
+// One step of a row in every lane: a pointer each to its H values.
+template <class E>
 struct ForwardStep {
-  const float* c_before;  // [B, H]
-  float* c;               // [B, H]
-  Rows<float> h;          // step 0 of it is this one
-  float* gates;           // [B, 4, H] or null
+  const E* const* h_before;
+  const float* const* c_before;
+  float* const* c;
+  E* const* h;
+  float* const* gates;  // [4, H] each; null: not kept
 };
 
+template <class E>
 struct BackwardStep {
-  const float *c_before, *c, *gates;
-  Rows<const float> h;
-  Rows<const float> dy;  // data null: zero
-  const float* dh_n;     // null but at the last step
-  float* dc;             // [B, H]: on entry of this step's cell state, on exit of the one before
-  float* dgates;         // [B, G, H]
+  const E *const *h_before, *const *h;
+  const float* const *c_before, *const *c;
+  const float *const *gates, *const *dgates, *const *dcells;  // dgates and dcells: each null, or both given
+  const float* const* carry;                                  // past the products, what the step after hands down:
+  float* const* carry_before;                                 // the gradient of the belt, or the GRU's share of dh
+  E* dsums;                                                   // [lanes, S, H]
+  E* shown;                                                   // [lanes, H], o tanh(c) once more; null: not wanted
 };
-
-CONVEYOR_INLINE Vec incoming(const BackwardStep& at, long H, long r, long u, Vec dh) {
-  if (at.dy.data) dh += load(at.dy.at(0, r) + u, H - u);
-  if (at.dh_n) dh += load(at.dh_n + r * H + u, H - u);
-  return dh;
-}
 
 // Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000.
 struct LstmCell {
-  static constexpr int kGates = 4;
-  using Layout = Units;
+  static constexpr int kGates = 4, kSums = 4;
+  static constexpr bool kBelt = true, kCarries = true, kApart = false, kKeeps = true;
+  using Layout = Units<4>;
+  static long weight_row(long m, long) { return m; }
 
-  static CONVEYOR_INLINE void forward(const ForwardStep& at, const Units& units, long r, long j, Vec (&sums)[4]) {
+  template <class E>
+  static CONVEYOR_INLINE void forward(const ForwardStep<E>& at, const Units<4>& units, long r, long j, Vec (&sums)[4],
+                                      const float*) {
     const long H = units.n, u = j * V, n = H - u;
     const Vec i = sigmoid(sums[0]), f = sigmoid(sums[1]), g = tanh(sums[2]), o = sigmoid(sums[3]);
-    const Vec c = f * load(at.c_before + r * H + u, n) + i * g;
-    store(at.c + r * H + u, c, n);
-    store(at.h.at(0, r) + u, o * tanh(c), n);
+    const Vec c = f * load(at.c_before[r] + u, n) + i * g;
+    store(at.c[r] + u, c, n);
+    store(at.h[r] + u, o * tanh(c), n);
     if (at.gates) {
-      float* gates = at.gates + r * 4 * H + u;
+      float* gates = at.gates[r] + u;
       store(gates, i, n);
       store(gates + H, f, n);
       store(gates + 2 * H, g, n);
@@ -52,41 +58,93 @@ struct LstmCell {
     }
   }
 
-  static CONVEYOR_INLINE void backward(const BackwardStep& at, long H, long r, long u, Vec dh) {
+  template <class E>
+  static CONVEYOR_INLINE void backward(const BackwardStep<E>& at, long H, long r, long u, Vec dh) {
     const long n = H - u;
-    const float* gates = at.gates + r * 4 * H + u;
+    const float* gates = at.gates[r] + u;
     const Vec i = load(gates, n), f = load(gates + H, n), g = load(gates + 2 * H, n), o = load(gates + 3 * H, n);
-    const Vec shown = tanh(load(at.c + r * H + u, n));
-    dh = incoming(at, H, r, u, dh);
-    const Vec dc = load(at.dc + r * H + u, n) + dh * o * (1.0f - shown * shown);
-    store(at.dc + r * H + u, dc * f, n);
-    float* to = at.dgates + r * 4 * H + u;
-    store(to, dc * g * i * (1.0f - i), n);
-    store(to + H, dc * load(at.c_before + r * H + u, n) * f * (1.0f - f), n);
-    store(to + 2 * H, dc * i * (1.0f - g * g), n);
-    store(to + 3 * H, dh * shown * o * (1.0f - o), n);
+    const Vec shown = tanh(load(at.c[r] + u, n));
+    Vec dc = load(at.carry[r] + u, n) + dh * o * (1.0f - shown * shown);
+    if (at.dcells && at.dcells[r]) dc += load(at.dcells[r] + u, n);
+    Vec di = dc * g, df = dc * load(at.c_before[r] + u, n), dg = dc * i, d_o = dh * shown;
+    if (at.dgates && at.dgates[r]) {
+      const float* given = at.dgates[r] + u;
+      di += load(given, n), df += load(given + H, n), dg += load(given + 2 * H, n), d_o += load(given + 3 * H, n);
+    }
+    store(at.carry_before[r] + u, dc * f, n);
+    E* to = at.dsums + r * 4 * H + u;
+    store(to, di * i * (1.0f - i), n);
+    store(to + H, df * f * (1.0f - f), n);
+    store(to + 2 * H, dg * (1.0f - g * g), n);
+    store(to + 3 * H, d_o * o * (1.0f - o), n);
+    if (at.shown) store(at.shown + r * H + u, o * shown, n);
+  }
+};
+
+// Cho et al. 2014, with the reset gate after the recurrent product: sums r, z and the candidate's recurrent term, whose
+// input term comes apart. The gradients of the sums are in the order n, r, z, recurrent term of n: the first three are
+// those of the input's product, the last three those of the recurrent one.
+struct GruCell {
+  static constexpr int kGates = 3, kSums = 4;
+  static constexpr bool kBelt = false, kCarries = true, kApart = true, kKeeps = true;
+  using Layout = Units<3>;
+  static long weight_row(long m, long H) { return m < H ? m + 2 * H : m - H; }
+
+  template <class E>
+  static CONVEYOR_INLINE void forward(const ForwardStep<E>& at, const Units<3>& units, long lane, long j,
+                                      Vec (&sums)[3], const float* input) {
+    const long H = units.n, u = j * V, rest = H - u;
+    const Vec r = sigmoid(sums[0]), z = sigmoid(sums[1]), recurrent = sums[2];
+    const Vec n = tanh(load(input + 2 * V) + r * recurrent);
+    store(at.h[lane] + u, n + z * (load(at.h_before[lane] + u, rest) - n), rest);
+    if (at.gates) {
+      float* gates = at.gates[lane] + u;
+      store(gates, r, rest);
+      store(gates + H, z, rest);
+      store(gates + 2 * H, n, rest);
+      store(gates + 3 * H, recurrent, rest);
+    }
+  }
+
+  template <class E>
+  static CONVEYOR_INLINE void backward(const BackwardStep<E>& at, long H, long lane, long u, Vec dh) {
+    const long rest = H - u;
+    const float* gates = at.gates[lane] + u;
+    const Vec r = load(gates, rest), z = load(gates + H, rest), n = load(gates + 2 * H, rest);
+    const Vec recurrent = load(gates + 3 * H, rest), h = load(at.h_before[lane] + u, rest);
+    dh += load(at.carry[lane] + u, rest);
+    const Vec dn = dh * (1.0f - z) * (1.0f - n * n);
+    store(at.carry_before[lane] + u, dh * z, rest);
+    E* to = at.dsums + lane * 4 * H + u;
+    store(to, dn, rest);
+    store(to + H, dn * recurrent * r * (1.0f - r), rest);
+    store(to + 2 * H, dh * (h - n) * z * (1.0f - z), rest);
+    store(to + 3 * H, dn * r, rest);
   }
 };
 
 // Elman 1990.
 template <bool Relu>
 struct RnnCell {
-  static constexpr int kGates = 1;
+  static constexpr int kGates = 1, kSums = 1;
+  static constexpr bool kBelt = false, kCarries = false, kApart = false, kKeeps = false;
   using Layout = Columns;
+  static long weight_row(long m, long) { return m; }
 
-  template <int G>
-  static CONVEYOR_INLINE void forward(const ForwardStep& at, const Columns& units, long r, long j, Vec (&sums)[G]) {
+  template <class E, int G>
+  static CONVEYOR_INLINE void forward(const ForwardStep<E>& at, const Columns& units, long r, long j, Vec (&sums)[G],
+                                      const float*) {
     for (int g = 0; g < G; ++g) {
       const long u = units.first(j) + g * V;
       const Vec h = Relu ? (sums[g] < 0.0f ? Vec{} : sums[g]) : tanh(sums[g]);
-      store(at.h.at(0, r) + u, h, units.n - u);
+      store(at.h[r] + u, h, units.n - u);
     }
   }
 
-  static CONVEYOR_INLINE void backward(const BackwardStep& at, long H, long r, long u, Vec dh) {
-    const Vec h = load(at.h.at(0, r) + u, H - u);
-    dh = incoming(at, H, r, u, dh);
-    store(at.dgates + r * H + u, Relu ? (h > 0.0f ? dh : Vec{}) : dh * (1.0f - h * h), H - u);
+  template <class E>
+  static CONVEYOR_INLINE void backward(const BackwardStep<E>& at, long H, long r, long u, Vec dh) {
+    const Vec h = load(at.h[r] + u, H - u);
+    store(at.dsums + r * H + u, Relu ? (h > 0.0f ? dh : Vec{}) : dh * (1.0f - h * h), H - u);
   }
 };
 

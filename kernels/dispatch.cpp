@@ -21,6 +21,9 @@ CONVEYOR_BUILD(avx2)
 #if defined(CONVEYOR_HAS_AVX512)
 CONVEYOR_BUILD(avx512)
 #endif
+#if defined(CONVEYOR_HAS_AVX512_BF16)
+CONVEYOR_BUILD(avx512_bf16)
+#endif
 #if defined(CONVEYOR_HAS_NEON)
 CONVEYOR_BUILD(neon)
 #endif
@@ -30,7 +33,7 @@ namespace {
 #if defined(__x86_64__)
 // CPUID itself: __builtin_cpu_supports answers no to everything under the clang of the package ziglang.
 struct Processor {
-  bool avx2 = false, avx512 = false;
+  bool avx2 = false, avx512 = false, avx512_bf16 = false;
 
   Processor() {
     unsigned a, b, c, d, saved, high;
@@ -40,6 +43,7 @@ struct Processor {
     const unsigned wanted = bit_AVX512F | bit_AVX512VL | bit_AVX512DQ | bit_AVX512BW;
     avx2 = (b & bit_AVX2) && (saved & 0x06) == 0x06;
     avx512 = (b & wanted) == wanted && (saved & 0xe6) == 0xe6;
+    avx512_bf16 = avx512 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 5));
   }
 };
 #endif
@@ -56,6 +60,9 @@ const Build* builds() {
   static const Processor cpu;
 #endif
   static const Build all[] = {
+#if defined(CONVEYOR_HAS_AVX512_BF16)
+      {"avx512_bf16", &avx512_bf16::table, cpu.avx512_bf16},
+#endif
 #if defined(CONVEYOR_HAS_AVX512)
       {"avx512", &avx512::table, cpu.avx512},
 #endif

@@ -4,77 +4,123 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace conveyor {
 
-enum class Cell { lstm, rnn_tanh, rnn_relu };
+enum class Cell { lstm, gru, rnn_tanh, rnn_relu };
 
-// Gates of a cell, in torch's order: i, f, g, o of the LSTM; the one pre-activation of the RNN.
-constexpr int gates_of(Cell cell) { return cell == Cell::lstm ? 4 : 1; }
+// Gates of a cell, in torch's order: i, f, g, o of the LSTM; r, z, n of the GRU; the one pre-activation of the RNN.
+constexpr int gates_of(Cell cell) { return cell == Cell::lstm ? 4 : cell == Cell::gru ? 3 : 1; }
 
-// A [T, B, width] array whose innermost dimension is contiguous; strides in floats.
-template <class Float>
+// Values a unit and step that training keeps: the gates; of the GRU also the candidate's recurrent term.
+constexpr int kept_of(Cell cell) { return cell == Cell::lstm || cell == Cell::gru ? 4 : 0; }
+
+// The upper half of a float.
+struct bf16 {
+  std::uint16_t bits;
+};
+
+// A [T, B, width] array whose innermost dimension is contiguous; strides in elements.
+template <class Element>
 struct Rows {
-  Float* data;
+  Element* data;
   std::ptrdiff_t step, row;
 
-  Float* at(long t, long b) const { return data + t * step + b * row; }
+  Element* at(long t, long b) const { return data + t * step + b * row; }
 };
 
 // G: gates of the cell. All contiguous; the biases may be null, both or none.
 struct Weights {
   const float* w_ih;  // [G H, I]
-  const float* w_hh;  // [G H, H]
+  const float* w_hh;  // [G H, P]
   const float* b_ih;  // [G H]
   const float* b_hh;  // [G H]
+  const float* w_hr;  // [P, H], the projection of the LSTM's output; null: none, and P = H
+};
+
+// The rows of a batch in lanes that advance together, a step each tick: a lane whose row ends takes up another, so that
+// the steps past a row's end cost nothing. Row row[n], n from first[l] up to first[l + 1], is in lane l from tick
+// start[n] on for length[row[n]] ticks. Rows without a step are in none.
+struct Lanes {
+  long count, ticks;
+  const long* end;    // [count] the tick after a lane's last; descending
+  const long* first;  // [count + 1]
+  const long *row, *start;
+  const long* length;  // [B]
 };
 
 struct Sizes {
-  long T, B, I, H;
-  bool reverse;  // from the last step to the first
+  long T, B, I, H, P;
+  bool reverse;  // from a row's last step to its first
+  Lanes lanes;
+  const bool* resets;  // [T, B] where a row's state is zero before the step, reversed: after it; null: nowhere
+  long every;          // 1: backward finds the gates of every step; more: the belt of every so many ticks, or less
 };
 
+// E, float or bf16, is what the large arrays hold; sums and the belt are float. Where a row has ended y, gates, cells,
+// dx and dsums are zero.
+template <class E>
 struct Forward {
   Cell cell;
   Sizes sizes;
   Weights weights;
-  Rows<const float> x;  // [T, B, I]
-  const float* h_0;     // [B, H]
-  const float* c_0;     // [B, H], of a cell with a belt
-  Rows<float> y;        // [T, B, H]
-  float* h_n;           // [B, H]
-  float* c_n;           // [B, H]
-  float* gates;         // [T, B, 4, H] after activation, for backward; null in inference
-  float* cells;         // [T, B, H] cell states, for backward; null in inference
+  Rows<const E> x;   // [T, B, I]
+  const E* h_0;      // [B, P]
+  const float* c_0;  // [B, H], of a cell with a belt
+  Rows<E> y;         // [T, B, P]
+  E* h_n;            // [B, P]
+  float* c_n;        // [B, H]
+  float* gates;      // [T, B, 4, H] after activation, for backward; null: not kept
+  float* cells;      // [T, B, H] cell states, for backward, or [belts, B, H]; null in inference
 };
 
+template <class E>
 struct Backward {
   Cell cell;
   Sizes sizes;
   Weights weights;
-  Rows<const float> x, y;
-  const float *h_0, *c_0;
-  const float *gates, *cells;  // as forward left them
-  Rows<const float> dy;        // data null: zero
-  const float *dh_n, *dc_n;    // null: zero
-  Rows<float> dx;              // data null: not wanted
-  bool adds_dx;                // to what dx holds already: the other direction's
-  float *dh_0, *dc_0;          // [B, H]
-  float *dw_ih, *dw_hh;        // as the weights; null, both: not wanted
-  float* db;                   // [G H], the gradient of each bias; null: not wanted
+  Rows<const E> x, y;
+  const E* h_0;
+  const float* c_0;
+  const float *gates, *cells;    // as forward left them
+  Rows<const E> dy;              // data null: zero
+  const float *dh_n, *dc_n;      // null: zero
+  const float *dgates, *dcells;  // gradients of the gates and cells themselves; null: zero
+  Rows<E> dx;                    // data null: not wanted
+  bool adds_dx;                  // to what dx holds already: the other direction's
+  float *dh_0, *dc_0;            // [B, P], [B, H]; null: not wanted
+  float *dw_ih, *dw_hh, *dw_hr;  // as the weights; null, all: not wanted
+  float *db_ih, *db_hh;          // [G H]; null, both: not wanted
+  float* dsums;                  // [T, B, S H] gradients of the pre-activations, S H as in cells.hpp; null: not wanted
+};
+
+template <class E>
+struct Passes {
+  std::size_t (*forward_workspace)(const Forward<E>&);
+  void (*forward)(const Forward<E>&, float* workspace, int threads);
+  std::size_t (*backward_workspace)(const Backward<E>&);
+  void (*backward)(const Backward<E>&, float* workspace, int threads);
 };
 
 // What one build of the kernels offers. The workspace, counted in floats, is aligned to 64 bytes.
 struct Kernels {
-  std::size_t (*forward_workspace)(const Forward&);
-  void (*forward)(const Forward&, float* workspace, int threads);
-  std::size_t (*backward_workspace)(const Backward&);
-  void (*backward)(const Backward&, float* workspace, int threads);
+  int rows;  // of a full block: the number of rows that keeps a core busy
+  Passes<float> single;
+  Passes<bf16> half;
   void (*sigmoid)(const float* from, float* to, long count);
   void (*tanh)(const float* from, float* to, long count);
   // Runs multiply-adds out of registers and returns how many floating-point operations they were.
   double (*multiply_adds)(long rounds);
 };
+
+template <class E>
+const Passes<E>& passes(const Kernels& kernels) {
+  if constexpr (sizeof(E) == sizeof(float))
+    return kernels.single;
+  else
+    return kernels.half;
+}
 
 // The build in use: the best this processor has, or the one that CONVEYOR_ISA names.
 const Kernels& kernels();

@@ -6,51 +6,92 @@
 namespace conveyor {
 namespace CONVEYOR_ISA {
 
-// Up to V rows of `count` values become columns: to[k * to_stride + v] = from[v * from_stride + k]. Lanes beyond
-// `rows` are zero.
-CONVEYOR_INLINE void turn(const float* from, std::ptrdiff_t from_stride, long rows, long count, float* to,
-                          std::ptrdiff_t to_stride) {
-  long k = 0;
-  for (; k + V <= count; k += V) {
+// Up to V rows of `count` vectors' lanes become columns, a tile of V x V at a time: get(v, k) gives the lanes from k on
+// of row v, put(k, lanes) takes column k. Rows beyond `rows` are zero.
+template <class Get, class Put>
+CONVEYOR_INLINE void turn_tiles(long rows, long count, const Get& get, const Put& put) {
+  for (long k = 0; k < count; k += V) {
     Vec tile[V];
 #pragma GCC unroll 16
-    for (int v = 0; v < V; ++v) tile[v] = v < rows ? load(from + v * from_stride + k) : Vec{};
+    for (int v = 0; v < V; ++v) tile[v] = v < rows ? get(v, k) : Vec{};
     transpose(tile);
+    if (count - k >= V) {
 #pragma GCC unroll 16
-    for (int v = 0; v < V; ++v) store(to + (k + v) * to_stride, tile[v]);
+      for (int v = 0; v < V; ++v) put(k + v, tile[v]);
+    } else {
+#pragma GCC unroll 16
+      for (int v = 0; v < V; ++v)
+        if (k + v < count) put(k + v, tile[v]);
+    }
   }
-  for (; k < count; ++k)
-    for (long v = 0; v < V; ++v) to[k * to_stride + v] = v < rows ? from[v * from_stride + k] : 0.0f;
 }
 
-// Weights [4H, K], panels [j0, j1): the four gates of a unit side by side.
-inline void pack(const Units& units, const float* w, long K, float* panels, long j0, long j1) {
+// V words from word k on of a row of n values.
+template <class E>
+CONVEYOR_INLINE Vec row_words(const float* row, long k, long n) {
+  if constexpr (kPack<E> == 1) return load(row + k, n - k);
+  const long first = k * kPack<E>;
+  bf16 pairs[2 * V];
+  store(pairs, n > first ? load(row + first, n - first) : Vec{});
+  store(pairs + V, n > first + V ? load(row + first + V, n - first - V) : Vec{});
+  return as<Vec>(pairs);
+}
+
+// V rows [rows, K] of weights as the words of columns: to[k * stride + v].
+template <class E>
+CONVEYOR_INLINE void pack_tiles(const float* from, long K, long rows, float* to, std::ptrdiff_t stride) {
+  turn_tiles(
+      rows, words<E>(K), [&](long v, long k) { return row_words<E>(from + v * K, k, K); },
+      [&](long k, Vec column) { store(to + k * stride, column); });
+}
+
+// Weights [G H, K], panels [j0, j1): the gates of a unit side by side.
+template <class E, int G>
+void pack(const Units<G>& units, const float* w, long K, float* panels, long j0, long j1) {
   for (long j = j0; j < j1; ++j)
-    for (int g = 0; g < kWide; ++g)
-      turn(w + (g * units.n + j * V) * K, K, least(V, units.n - j * V), K, panels + (j * K * kWide + g) * V, kWide * V);
+    for (int g = 0; g < G; ++g)
+      pack_tiles<E>(w + (g * units.n + j * V) * K, K, least(V, units.n - j * V),
+                    panels + j * words<E>(K) * kWide * V + g * V, G * V);
 }
 
 // Weights [N, K], panels [j0, j1): the product with their transpose.
-inline void pack(const Columns& columns, const float* w, long K, float* panels, long j0, long j1) {
+template <class E>
+void pack(const Columns& columns, const float* w, long K, float* panels, long j0, long j1) {
   for (long j = j0; j < j1; ++j)
     for (int g = 0; g < columns.width(j); ++g) {
       const long n = columns.first(j) + g * V;
-      turn(w + n * K, K, least(V, columns.n - n), K, panels + (j * K * kWide) * V + g * V, columns.width(j) * V);
+      pack_tiles<E>(w + n * K, K, least(V, columns.n - n), panels + j * words<E>(K) * kWide * V + g * V,
+                    columns.width(j) * V);
     }
 }
 
+// V columns of the word that rows k and, where two make a word, k + 1 of K fill.
+template <class E, class Row>
+CONVEYOR_INLINE Vec column_words(const Row& row, long k, long K, long first, long n) {
+  if constexpr (kPack<E> == 1) return load(row(k) + first, n);
+  const Bits upper = k + 1 < K ? bits_of(row(k + 1) + first, n) << 16 : Bits{};
+  return as<Vec>(bits_of(row(k) + first, n) | upper);
+}
+
 // A matrix given as K rows of N values, panels [j0, j1): row(k) points to the values.
-template <class Row>
+template <class E, class Row>
 void pack_rows(const Columns& columns, const Row& row, long K, float* panels, long j0, long j1) {
   for (long j = j0; j < j1; ++j) {
     const long first = columns.first(j);
     const int width = columns.width(j);
-    float* to = panels + j * K * kWide * V;
-    for (long k = 0; k < K; ++k) {
-      const float* from = row(k) + first;
-      for (int g = 0; g < width; ++g, to += V) store(to, load(from + g * V, columns.n - first - g * V));
-    }
+    float* to = panels + j * words<E>(K) * kWide * V;
+    for (long k = 0; k < K; k += kPack<E>)
+      for (int g = 0; g < width; ++g, to += V)
+        store(to, column_words<E>(row, k, K, first + g * V, columns.n - first - g * V));
   }
+}
+
+// Up to V rows of `count` values become columns: to[k * to_stride + v] = from[v * from_stride + k].
+template <class E>
+void transpose_rows(const E* from, std::ptrdiff_t from_stride, long rows, long count, E* to, std::ptrdiff_t to_stride) {
+  turn_tiles(
+      rows, count, [&](long v, long k) { return load(from + v * from_stride + k, count - k); },
+      [&](long k, Vec column) { store(to + k * to_stride, column); });
 }
 
 }  // namespace CONVEYOR_ISA

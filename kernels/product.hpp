@@ -16,13 +16,20 @@ CONVEYOR_INLINE constexpr long least(long a, long b) { return a < b ? a : b; }
 constexpr int kWide = 4;                      // vectors in a full panel
 constexpr long kLine = 16;                    // floats in a cache line
 constexpr int kRows = kAccumulators / kWide;  // rows of a full block: 6 or 2
+constexpr int kMany = kRows >= 4 ? 4 : kRows;  // panels for a single row
 // Steps of k multiplied before the next rows are taken: a panel of them (256 KiB) stays in L2.
 constexpr long kDepth = 1024;
 // Rows that are multiplied by all panels before the next rows are taken.
 constexpr long kGroup = 72;
 
+// Words of k values.
+template <class E>
+CONVEYOR_INLINE constexpr long words(long k) {
+  return ceil_div(k, kPack<E>);
+}
+
 // How the N columns of a matrix are packed: in panels of four vectors or, where N does not divide, some of them one
-// narrower; [panel][K][width][V], zero beyond N. Each panel takes K * 4 V floats.
+// narrower; [panel][words of K][width][V], zero beyond N. Each panel takes 4 V floats a word.
 struct Columns {
   long n, vectors, panels;
 
@@ -31,198 +38,237 @@ struct Columns {
   long wider() const { return vectors % panels; }  // the first so many panels are one wider than narrow()
   int width(long j) const { return static_cast<int>(narrow() + (j < wider())); }
   long first(long j) const { return (j * narrow() + least(j, wider())) * V; }  // column at which panel j starts
-  std::size_t floats(long k) const { return static_cast<std::size_t>(panels * k * kWide * V); }
+  long floats(long words) const { return panels * words * kWide * V; }
 };
 
-// Panel j holds the four gates of the units from j V on: they meet in the registers of one block.
+// Panel j holds the G gates of the units from j V on: they meet in the registers of one block.
+template <int G>
 struct Units {
   long n, panels;
 
   explicit Units(long n_) : n(n_), panels(ceil_div(n_, V)) {}
-  std::size_t floats(long k) const { return static_cast<std::size_t>(panels * k * kWide * V); }
+  long floats(long words) const { return panels * words * kWide * V; }
 };
 
-// Rows of A. Row r stands for row r % B of time step r / B.
+// Rows of A: each a pointer of its own or, where there is no table of them, `stride` values apart.
+template <class E>
 struct Left {
-  const float* data;
-  std::ptrdiff_t step, row;
-  long B;
+  const E* const* table;
+  const E* data;
+  std::ptrdiff_t stride;
+  std::ptrdiff_t column = 0;
 
-  const float* at(long r) const { return r < B ? data + r * row : data + (r / B) * step + (r % B) * row; }
+  explicit Left(const E* const* rows, std::ptrdiff_t column_ = 0)
+      : table(rows), data(nullptr), stride(0), column(column_) {}
+  Left(const E* first, std::ptrdiff_t apart) : table(nullptr), data(first), stride(apart) {}
+  const E* at(long r) const { return (table ? table[r] : data + r * stride) + column; }
 };
 
-// One product of a sum: rows of k values against panels [j][depth][width][V], of which k values in depth are used.
+// One product of a sum: rows of k values against panels [j][depth][width][V], of which the words of k values are used.
+template <class E>
 struct Term {
-  Left rows;
+  Left<E> rows;
   long k;
   const float* panels;
   long depth;
 
-  Term(Left rows_, long k_, const float* panels_) : rows(rows_), k(k_), panels(panels_), depth(k_) {}
+  Term(Left<E> rows_, long k_, const float* panels_) : rows(rows_), k(k_), panels(panels_), depth(words<E>(k_)) {}
   const float* panel(long j) const { return panels + j * depth * (kWide * V); }
   Term slice(long from, long count, int width) const {
     Term part = *this;
-    part.rows.data += from;
+    part.rows.column += from;
     part.k = count;
-    part.panels += from * width * V;
+    part.panels += from / kPack<E> * width * V;
     return part;
   }
 };
 
+template <class E>
 struct Terms {
-  const Term* term;
+  const Term<E>* term;
   int count;
 };
 
-// sums[r][p][g] += sum over the terms and k of a[r][k] panel[p][k][g]. R P G accumulators: few rows take several panels
-// at once, since a multiply-add takes four cycles or more and eight at least have to be under way.
-// What follows the panels is multiplied next, and comes from further away: this block, the `part`th that visits the
-// panels, brings a part of it into L2, a cache line a k.
-// A function of its own, so that nothing around it takes registers from the sums.
+// sums[r][p][g] += sum over k of a[r][k] panel[p][k][g], one word of each row.
+template <int R, int P, int G, class Word>
+CONVEYOR_INLINE void add_products(Vec (&sums)[R][P][G], const Word (&a)[R], const float* const (&panels)[P]) {
+#pragma GCC unroll 4
+  for (int p = 0; p < P; ++p) {
+    Vec column[G];
+#pragma GCC unroll 4
+    for (int g = 0; g < G; ++g) column[g] = load(panels[p] + g * V);
+#pragma GCC unroll 6
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+      for (int g = 0; g < G; ++g) sums[r][p][g] = multiply_add(sums[r][p][g], a[r], column[g]);
+  }
+}
+
 template <int R, int P, int G>
-__attribute__((noinline)) void product(Vec (&sums)[R][P][G], const Terms& terms, long r0, long j0, long part) {
-  Vec own[R][P][G];
+CONVEYOR_INLINE void assign(Vec (&to)[R][P][G], const Vec (&from)[R][P][G]) {
 #pragma GCC unroll 6
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
     for (int p = 0; p < P; ++p)
 #pragma GCC unroll 4
-      for (int g = 0; g < G; ++g) own[r][p][g] = sums[r][p][g];
-  for (const Term* term = terms.term; term != terms.term + terms.count; ++term) {
-    const float* a[R];
+      for (int g = 0; g < G; ++g) to[r][p][g] = from[r][p][g];
+}
+
+// The same over the terms and all their words. R P G accumulators: few rows take several panels at once, since a
+// multiply-add takes four cycles or more and eight at least have to be under way.
+// What follows the panels is multiplied next, and comes from further away: this block, the `part`th that visits the
+// panels, brings a part of it into L2, a cache line a word.
+// A function of its own, so that nothing around it takes registers from the sums.
+template <int R, int P, int G, class E>
+__attribute__((noinline)) void product(Vec (&sums)[R][P][G], const Terms<E>& terms, long r0, long j0, long part) {
+  Vec own[R][P][G];
+  assign(own, sums);
+  for (const Term<E>* term = terms.term; term != terms.term + terms.count; ++term) {
+    const E* a[R];
     const float* w[P];
 #pragma GCC unroll 6
     for (int r = 0; r < R; ++r) a[r] = term->rows.at(r0 + r);
 #pragma GCC unroll 4
     for (int p = 0; p < P; ++p) w[p] = term->panel(j0 + p);
-    const long count = term->k;
+    const long whole = term->k / kPack<E>, count = words<E>(term->k);
     const float* ahead = w[P - 1] + count * (G * V) + part * count * kLine;
-    for (long k = 0; k < count; ++k) {
+    decltype(word(a[0], 0)) column[R];
+    const float* panels[P];
+    for (long k = 0; k < whole; ++k) {
       __builtin_prefetch(ahead + k * kLine, 0, 2);
-#pragma GCC unroll 4
-      for (int p = 0; p < P; ++p) {
-        Vec column[G];
-#pragma GCC unroll 4
-        for (int g = 0; g < G; ++g) column[g] = load(w[p] + k * (G * V) + g * V);
 #pragma GCC unroll 6
-        for (int r = 0; r < R; ++r)
+      for (int r = 0; r < R; ++r) column[r] = word(a[r], k);
 #pragma GCC unroll 4
-          for (int g = 0; g < G; ++g) own[r][p][g] += a[r][k] * column[g];
-      }
+      for (int p = 0; p < P; ++p) panels[p] = w[p] + k * (G * V);
+      add_products(own, column, panels);
+    }
+    if (kPack<E> > 1 && whole < count) {
+      for (int r = 0; r < R; ++r) column[r] = half_word(a[r], whole);
+      for (int p = 0; p < P; ++p) panels[p] = w[p] + whole * (G * V);
+      add_products(own, column, panels);
     }
   }
-#pragma GCC unroll 6
-  for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-    for (int p = 0; p < P; ++p)
-#pragma GCC unroll 4
-      for (int g = 0; g < G; ++g) sums[r][p][g] = own[r][p][g];
+  assign(sums, own);
 }
 
-// R rows, P panels: start(r, j, sums) fills the sums of a row and panel, finish(r, j, sums) takes them.
-template <int R, int P, int G, class Start, class Finish>
-CONVEYOR_INLINE void block(long r0, long j0, long part, const Terms& terms, const Start& start, const Finish& finish) {
-  Vec sums[R][P][G];
-  for (int r = 0; r < R; ++r)
-    for (int p = 0; p < P; ++p) start(r0 + r, j0 + p, sums[r][p]);
-  product(sums, terms, r0, j0, part);
-  for (int r = 0; r < R; ++r)
-    for (int p = 0; p < P; ++p) finish(r0 + r, j0 + p, sums[r][p]);
+// The product of a block: `rows` rows at most R, `panels` panels. sums: [rows][panels] of G vectors.
+template <int R, int P, int G, class E>
+CONVEYOR_INLINE void product_of(int rows, Vec (*sums)[G], const Terms<E>& terms, long r0, long j0, long part) {
+  if constexpr (R > 1)
+    if (rows < R) return product_of<R - 1, P, G>(rows, sums, terms, r0, j0, part);
+  product(*reinterpret_cast<Vec(*)[R][P][G]>(sums), terms, r0, j0, part);
 }
 
-template <int R, int P, int G, class Start, class Finish>
-CONVEYOR_INLINE void block_of(int rows, long r0, long j0, long part, const Terms& terms, const Start& start,
-                              const Finish& finish) {
-  if constexpr (R == 1)
-    block<1, P, G>(r0, j0, part, terms, start, finish);
-  else if (rows == R)
-    block<R, P, G>(r0, j0, part, terms, start, finish);
-  else
-    block_of<R - 1, P, G>(rows, r0, j0, part, terms, start, finish);
+template <int G, class E>
+void product_of(int rows, int panels, Vec (*sums)[G], const Terms<E>& terms, long r0, long j0, long part) {
+  if (panels == 1) return product_of<kRows, 1>(rows, sums, terms, r0, j0, part);
+  if constexpr (kRows >= 6)
+    if (panels == 2) return product_of<3, 2>(rows, sums, terms, r0, j0, part);
+  product_of<1, kMany>(rows, sums, terms, r0, j0, part);
 }
 
 // Rows of the next block where `left` are left: blocks of six or four rows keep both multiply-add units of a core
 // busy, those of five or three do not quite.
-template <int R>
-CONVEYOR_INLINE int rows_of_next(long left) {
-  if (R == 6 && (left == 7 || left == 8)) return 4;
-  return static_cast<int>(least(left, R));
+CONVEYOR_INLINE int rows_of_next(long left, int panels) {
+  const int most = panels == 1 ? kRows : panels == 2 ? 3 : 1;
+  if (most == 6 && (left == 7 || left == 8)) return 4;
+  return static_cast<int>(least(left, most));
 }
 
 // Rows [r0, r1) on their way into L2.
-CONVEYOR_INLINE void fetch(const Terms& terms, long r0, long r1) {
+template <class E>
+CONVEYOR_INLINE void fetch(const Terms<E>& terms, long r0, long r1) {
   for (int t = 0; t < terms.count; ++t)
     for (long r = r0; r < r1; ++r) {
-      const float* row = terms.term[t].rows.at(r);
-      for (long k = 0; k < terms.term[t].k; k += kLine) __builtin_prefetch(row + k, 0, 2);
+      const E* row = terms.term[t].rows.at(r);
+      for (long k = 0; k < terms.term[t].k; k += kLine * kPack<E>) __builtin_prefetch(row + k, 0, 2);
     }
 }
 
-// All rows against P panels. The first panels fetch each block's rows while the block before is multiplied.
-template <int R, int P, int G, class Start, class Finish>
-CONVEYOR_INLINE void sweep(long r0, long r1, long j0, bool first, const Terms& terms, const Start& start,
-                           const Finish& finish) {
+// All rows against so many panels: start(r, j, sums) fills the sums of a row and panel, finish(r, j, sums) takes them.
+// The first panels fetch each block's rows while the block before is multiplied.
+template <int G, class E, class Start, class Finish>
+void sweep(long r0, long r1, long j0, int panels, bool first, const Terms<E>& terms, const Start& start,
+           const Finish& finish) {
+  Vec sums[kRows > kMany ? kRows : kMany][G];
   for (long part = 0; r0 < r1; ++part) {
-    const int rows = rows_of_next<R>(r1 - r0);
+    const int rows = rows_of_next(r1 - r0, panels);
     if (first) fetch(terms, r0 + rows, least(r0 + 2 * rows, r1));
-    block_of<R, P, G>(rows, r0, j0, part, terms, start, finish);
+    for (int r = 0, n = 0; r < rows; ++r)
+      for (int p = 0; p < panels; ++p) start(r0 + r, j0 + p, sums[n++]);
+    product_of<G>(rows, panels, sums, terms, r0, j0, part);
+    for (int r = 0, n = 0; r < rows; ++r)
+      for (int p = 0; p < panels; ++p) finish(r0 + r, j0 + p, sums[n++]);
     r0 += rows;
   }
 }
 
+// Sums that wait in memory.
+template <int G>
+struct Waiting {
+  Vec (*sums)[G];
+  long r0;
+
+  CONVEYOR_INLINE void take(long r, Vec (&to)[G]) const {
+    for (int g = 0; g < G; ++g) to[g] = sums[r - r0][g];
+  }
+  CONVEYOR_INLINE void put(long r, const Vec (&from)[G]) const {
+    for (int g = 0; g < G; ++g) sums[r - r0][g] = from[g];
+  }
+};
+
+template <int G, class E>
+void add_term(const Waiting<G>& waiting, long r0, long r1, long j, bool first, const Term<E>& term) {
+  sweep<G>(
+      r0, r1, j, 1, first, Terms<E>{&term, 1}, [&](long r, long, Vec(&sums)[G]) { waiting.take(r, sums); },
+      [&](long r, long, Vec(&sums)[G]) { waiting.put(r, sums); });
+}
+
 // A panel too deep for the cache, a slice at a time.
-template <int G, class Start, class Finish>
-void deep(long r0, long r1, long j, bool first, const Terms& terms, const Start& start, const Finish& finish) {
-  Vec waiting[kGroup][G];
-  const auto put = [&](long r, long, const Vec(&sums)[G]) {
-    for (int g = 0; g < G; ++g) waiting[r - r0][g] = sums[g];
-  };
-  const auto take = [&](long r, long, Vec(&sums)[G]) {
-    for (int g = 0; g < G; ++g) sums[g] = waiting[r - r0][g];
-  };
-  for (long r = r0; r < r1; ++r) start(r, j, waiting[r - r0]);
+template <int G, class E, class Start, class Finish>
+void deep(long r0, long r1, long j, bool first, const Terms<E>& terms, const Start& start, const Finish& finish) {
+  Vec sums[kGroup][G];
+  for (long r = r0; r < r1; ++r) start(r, j, sums[r - r0]);
   for (int t = 0; t < terms.count; ++t)
-    for (long k = 0; k < terms.term[t].k; k += kDepth) {
-      const Term slice = terms.term[t].slice(k, least(kDepth, terms.term[t].k - k), G);
-      sweep<kRows, 1, G>(r0, r1, j, first, Terms{&slice, 1}, take, put);
+    for (long k = 0; k < terms.term[t].k; k += kDepth * kPack<E>) {
+      const long count = least(kDepth * kPack<E>, terms.term[t].k - k);
+      add_term(Waiting<G>{sums, r0}, r0, r1, j, first, terms.term[t].slice(k, count, G));
     }
-  for (long r = r0; r < r1; ++r) finish(r, j, waiting[r - r0]);
+  for (long r = r0; r < r1; ++r) finish(r, j, sums[r - r0]);
 }
 
 // At most kGroup rows against panels [j0, j1), all of them G vectors wide.
-template <int G, class Start, class Finish>
-void multiply_group(long r0, long r1, long j0, long j1, const Terms& terms, const Start& start, const Finish& finish) {
-  constexpr int kMany = kRows >= 4 ? 4 : kRows;  // panels for a single row
-  const long rows = r1 - r0;
+template <int G, class E, class Start, class Finish>
+void multiply_group(long r0, long r1, long j0, long j1, const Terms<E>& terms, const Start& start,
+                    const Finish& finish) {
+  const long rows = r1 - r0, first = j0;
   long depth = 0;
-  for (int t = 0; t < terms.count; ++t) depth += terms.term[t].k;
-  const long first = j0;
+  for (int t = 0; t < terms.count; ++t) depth += words<E>(terms.term[t].k);
   if (rows > kRows && depth > kDepth) {
     for (; j0 < j1; ++j0) deep<G>(r0, r1, j0, j0 == first, terms, start, finish);
     return;
   }
-  if (rows == 1)
-    for (; j0 + kMany <= j1; j0 += kMany) sweep<1, kMany, G>(r0, r1, j0, false, terms, start, finish);
-  if constexpr (kRows >= 6)
-    if (rows <= 3)
-      for (; j0 + 2 <= j1; j0 += 2) sweep<3, 2, G>(r0, r1, j0, false, terms, start, finish);
-  for (; j0 < j1; ++j0) sweep<kRows, 1, G>(r0, r1, j0, j0 == first, terms, start, finish);
+  for (int panels; j0 < j1; j0 += panels) {
+    panels = rows == 1 && j0 + kMany <= j1 ? kMany : kRows >= 6 && rows <= 3 && j0 + 2 <= j1 ? 2 : 1;
+    sweep<G>(r0, r1, j0, panels, panels == 1 && j0 == first, terms, start, finish);
+  }
 }
 
 // Rows [r0, r1) against panels [j0, j1): a group of rows stays in L2 while the panels pass by.
-template <int G, class Start, class Finish>
-void multiply_panels(long r0, long r1, long j0, long j1, const Terms& terms, const Start& start, const Finish& finish) {
+template <int G, class E, class Start, class Finish>
+void multiply_panels(long r0, long r1, long j0, long j1, const Terms<E>& terms, const Start& start,
+                     const Finish& finish) {
   for (; r0 < r1; r0 += kGroup) multiply_group<G>(r0, least(r0 + kGroup, r1), j0, j1, terms, start, finish);
 }
 
-template <class Start, class Finish>
-void multiply(const Units&, long r0, long r1, long j0, long j1, const Terms& terms, const Start& start,
+template <int G, class E, class Start, class Finish>
+void multiply(const Units<G>&, long r0, long r1, long j0, long j1, const Terms<E>& terms, const Start& start,
               const Finish& finish) {
-  multiply_panels<kWide>(r0, r1, j0, j1, terms, start, finish);
+  multiply_panels<G>(r0, r1, j0, j1, terms, start, finish);
 }
 
-template <class Start, class Finish>
-void multiply(const Columns& columns, long r0, long r1, long j0, long j1, const Terms& terms, const Start& start,
+template <class E, class Start, class Finish>
+void multiply(const Columns& columns, long r0, long r1, long j0, long j1, const Terms<E>& terms, const Start& start,
               const Finish& finish) {
   while (j0 < j1) {
     const int width = columns.width(j0);
@@ -233,6 +279,43 @@ void multiply(const Columns& columns, long r0, long r1, long j0, long j1, const 
     if (width == 1) multiply_panels<1>(r0, r1, j0, same, terms, start, finish);
     j0 = same;
   }
+}
+
+// Where the rows of a plain product go: to a pointer each, or at data + (r + shift) % count * stride.
+template <class To>
+struct Right {
+  To* const* table;
+  To* data = nullptr;
+  std::ptrdiff_t stride = 0;
+  long shift = 0, count = 0;
+
+  To* at(long r) const {
+    if (table) return table[r];
+    const long row = r + shift;
+    return data + (row < count ? row : row - count) * stride;
+  }
+};
+
+// A plain product: to = sum over k of a[r][k] w[k], or added to what is there.
+template <class E, class To>
+void multiply_into(const Columns& columns, long r0, long r1, long j0, long j1, const Term<E>& term,
+                   const Right<To>& to, bool adds) {
+  multiply(
+      columns, r0, r1, j0, j1, Terms<E>{&term, 1},
+      [&](long r, long j, auto& sums) {
+        long n = columns.first(j);
+        for (Vec& sum : sums) {
+          sum = adds ? load(to.at(r) + n, columns.n - n) : Vec{};
+          n += V;
+        }
+      },
+      [&](long r, long j, auto& sums) {
+        long n = columns.first(j);
+        for (Vec& sum : sums) {
+          store(to.at(r) + n, sum, columns.n - n);
+          n += V;
+        }
+      });
 }
 
 }  // namespace CONVEYOR_ISA

@@ -7,12 +7,14 @@
 #include <cstring>
 #include <utility>
 
+#include "kernels.hpp"
+
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
 #ifndef CONVEYOR_ISA
-#error "CONVEYOR_ISA names the instruction set: scalar, avx2, avx512 or neon"
+#error "CONVEYOR_ISA names the instruction set: scalar, avx2, avx512, avx512_bf16 or neon"
 #endif
 
 namespace conveyor {
@@ -31,7 +33,8 @@ constexpr int V = 1, kAccumulators = 8;
 #endif
 
 typedef float Vec __attribute__((vector_size(4 * V)));
-typedef int32_t Ints __attribute__((vector_size(4 * V)));
+typedef uint32_t Bits __attribute__((vector_size(4 * V)));
+typedef uint16_t Halves __attribute__((vector_size(2 * V)));
 
 #define CONVEYOR_INLINE inline __attribute__((always_inline))
 
@@ -90,6 +93,77 @@ CONVEYOR_INLINE void store(float* to, Vec v, long n) {
   _mm512_mask_storeu_ps(to, lanes(n), reinterpret_cast<__m512>(v));
 #else
   std::memcpy(to, &v, static_cast<size_t>(n) * sizeof(float));
+#endif
+}
+
+template <class To, class From>
+CONVEYOR_INLINE To as(const From& from) {
+  static_assert(sizeof(To) == sizeof(From), "the same bits");
+  To to;
+  std::memcpy(&to, &from, sizeof to);
+  return to;
+}
+
+// Rounded to nearest, ties to even, to the upper halves of floats.
+CONVEYOR_INLINE Halves halves(Vec v) {
+#if defined(__AVX512BF16__)
+  return as<Halves>(_mm512_maskz_cvtneps_pbh(0xffff, as<__m512>(v)));
+#else
+  const Bits bits = as<Bits>(v);
+  const Bits nearest = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16, nan = (bits >> 16) | 0x40u;
+  return __builtin_convertvector(v == v ? nearest : nan, Halves);
+#endif
+}
+
+CONVEYOR_INLINE Bits bits_of(const bf16* from, long n) {
+  Halves upper = {};
+  if (n >= V)
+    std::memcpy(&upper, from, sizeof upper);
+  else
+    std::memcpy(&upper, from, static_cast<size_t>(n) * sizeof(bf16));
+  return __builtin_convertvector(upper, Bits);
+}
+
+CONVEYOR_INLINE Bits bits_of(const float* from, long n) {
+  return __builtin_convertvector(halves(load(from, n)), Bits);
+}
+
+CONVEYOR_INLINE Vec load(const bf16* from, long n) { return as<Vec>(bits_of(from, n) << 16); }
+CONVEYOR_INLINE Vec load(const bf16* from) { return load(from, V); }
+
+CONVEYOR_INLINE void store(bf16* to, Vec v, long n) {
+  const Halves upper = halves(v);
+  if (n >= V)
+    std::memcpy(to, &upper, sizeof upper);
+  else
+    std::memcpy(to, &upper, static_cast<size_t>(n) * sizeof(bf16));
+}
+CONVEYOR_INLINE void store(bf16* to, Vec v) { store(to, v, V); }
+
+// What one multiply-add takes of a row, 32 bits: one float, or two bf16, of which the upper is added first, as the
+// processors do that have an instruction for it. Packed matrices consist of such words too.
+template <class E>
+constexpr int kPack = static_cast<int>(sizeof(float) / sizeof(E));
+
+CONVEYOR_INLINE float word(const float* row, long step) { return row[step]; }
+CONVEYOR_INLINE uint32_t word(const bf16* row, long step) {
+  uint32_t pair;
+  std::memcpy(&pair, row + 2 * step, sizeof pair);
+  return pair;
+}
+// The last of an odd number.
+CONVEYOR_INLINE uint32_t half_word(const bf16* row, long step) { return row[2 * step].bits; }
+CONVEYOR_INLINE float half_word(const float* row, long step) { return row[step]; }
+
+CONVEYOR_INLINE Vec multiply_add(Vec sum, float a, Vec w) { return sum + a * w; }
+CONVEYOR_INLINE Vec multiply_add(Vec sum, uint32_t a, Vec w) {
+#if defined(__AVX512BF16__)
+  return as<Vec>(_mm512_dpbf16_ps(as<__m512>(sum), as<__m512bh>(_mm512_set1_epi32(static_cast<int>(a))),
+                                  as<__m512bh>(w)));
+#else
+  const Bits pairs = as<Bits>(w);
+  sum += as<float>(a & 0xffff0000u) * as<Vec>(pairs & 0xffff0000u);
+  return sum + as<float>(a << 16) * as<Vec>(pairs << 16);
 #endif
 }
 

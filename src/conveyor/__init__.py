@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from conveyor.nn import LSTM, RNN
-    from conveyor.ops import get_num_threads, set_num_threads
+    from conveyor.threads import get_num_threads, set_num_threads
     from conveyor.tasks import load
 
 __version__ = "0.1.0"
@@ -19,9 +19,9 @@ __all__ = ["LSTM", "RNN", "__version__", "get_num_threads", "load", "set_num_thr
 _HOMES = {
     "LSTM": ("conveyor.nn", "torch"),
     "RNN": ("conveyor.nn", "torch"),
-    "get_num_threads": ("conveyor.ops", "torch"),
+    "get_num_threads": ("conveyor.threads", "torch"),
     "load": ("conveyor.tasks", "tasks"),
-    "set_num_threads": ("conveyor.ops", "torch"),
+    "set_num_threads": ("conveyor.threads", "torch"),
 }
 
 

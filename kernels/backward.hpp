@@ -1,0 +1,398 @@
+// Back-propagation through time. The ticks go in blocks of about kBlockRows rows: the gradients of their sums are first
+// computed tick by tick, then multiplied into those of the weights and the input while still in the cache.
+#pragma once
+
+#include "forward.hpp"
+
+namespace conveyor {
+namespace CONVEYOR_ISA {
+
+// Where the rows of a block lie; those of tick p of the block start at base[p].
+template <class E>
+struct BlockRows {
+  BlockRows(Workspace& space, long ticks, long lanes)
+      : base(space.take<long>(ticks + 1)),
+        x(space.take<const E*>(ticks * lanes)),
+        h_before(space.take<const E*>(ticks * lanes)),
+        dx(space.take<E*>(ticks * lanes)),
+        first(space.take<E*>(ticks * lanes)),
+        out(space.take<float*>(ticks * lanes)) {}
+
+  long* base;
+  const E **x, **h_before;
+  E **dx, **first;  // first: where the gradients of a row's first step are kept; null: nowhere
+  float** out;      // where the caller wants those of every step; null: nowhere
+};
+
+// Where the lanes' rows of one tick lie. Two ticks take turns: while one is computed the next is written down.
+template <class E>
+struct TickRows {
+  TickRows(Workspace& space, long lanes)
+      : after(space.take<const E*>(2 * lanes)),
+        h(space.take<const E*>(2 * lanes)),
+        dy(space.take<const E*>(2 * lanes)),
+        c_before(space.take<const float*>(2 * lanes)),
+        c(space.take<const float*>(2 * lanes)),
+        gates(space.take<const float*>(2 * lanes)),
+        dgates(space.take<const float*>(2 * lanes)),
+        dcells(space.take<const float*>(2 * lanes)),
+        dh_n(space.take<const float*>(2 * lanes)),
+        carry(space.take<const float*>(2 * lanes)),
+        carry_before(space.take<float*>(2 * lanes)) {}
+
+  const E **after, **h, **dy;  // after: the gradients of the sums of the step that follows
+  const float **c_before, **c, **gates, **dgates, **dcells, **dh_n, **carry;
+  float** carry_before;
+};
+
+template <class Cell, class E>
+class BackwardPass {
+ public:
+  BackwardPass(const Backward<E>& backward, Workspace& space)
+      : f(backward),
+        sizes(f.sizes),
+        L(sizes.lanes.count),
+        ticks(sizes.lanes.ticks),
+        H(sizes.H),
+        P(sizes.P),
+        S(Cell::kSums * H),
+        G(Cell::kGates * H),
+        units(H),
+        inputs(sizes.I),
+        outputs(P),
+        projects(f.weights.w_hr != nullptr),
+        anew(sizes.every > 1 && Cell::kKeeps),
+        block(anew ? least(sizes.every, ticks) : ceil_div(ticks, blocks_of(sizes.lanes))),
+        depth(ceil_div(block * L, 2 * V) * 2 * V + 2 * V),  // off a power of two, whose rows would share cache lines
+        places(sizes, space),
+        w_hh(space.take(outputs.floats(words<E>(G)))),
+        w_ih(space.take(f.dx.data ? inputs.floats(words<E>(G)) : 0)),
+        w_hr(space.take(projects ? units.floats(words<E>(P)) : 0)),
+        zeros(space.take<E>(S)),
+        no_carry(space.take(H)),
+        carry(space.take(Cell::kCarries ? L * H : 0)),
+        dsums(space.take<E>((block + 1) * L * S)),
+        dsums_first(space.take<E>(f.dh_0 ? sizes.B * S : 0)),
+        db(space.take(f.db_ih ? S : 0)),
+        dsums_turned(space.take<E>(f.dw_ih ? S * depth : 0)),
+        x_panels(space.take(f.dw_ih ? inputs.floats(words<E>(block * L)) : 0)),
+        h_panels(space.take(f.dw_ih ? outputs.floats(words<E>(block * L)) : 0)),
+        dh(space.take<E>(projects ? block * L * P : 0)),
+        shown(space.take<E>(projects ? block * L * H : 0)),
+        dh_turned(space.take<E>(projects && f.dw_ih ? P * depth : 0)),
+        shown_panels(space.take(projects && f.dw_ih ? units.floats(words<E>(block * L)) : 0)),
+        rows(space, block, L),
+        at(space, L),
+        kept{sizes,    places, const_cast<float*>(f.gates), const_cast<float*>(f.cells), nullptr, f.c_0,
+             no_carry},
+        gates(space.take(anew ? block * L * 4 * H : 0)),
+        cells(space.take(anew && Cell::kBelt ? block * L * H : 0)),
+        first_time(arguments_of_forward()),
+        again(first_time, anew ? space : unused) {}
+
+  void run(const Team& team) const {
+    const bool lanes = by_lanes(sizes, Cell::kGates, team);
+    const Share mine(team, lanes, L, units.panels);
+    prepare(team);
+    for (long to = ticks, from, count = 0; to > 0; to = from) {
+      team.meet();
+      if (to < ticks) keep_last(count, team);
+      from = (to - 1) / block * block;
+      count = to - from;
+      const Segment segment = anew ? Segment{from, gates, cells} : Segment{};
+      team.meet();
+      if (team.index == 0) count_rows(to, count);
+      if (anew) again.advance(to, segment, team);
+      team.meet();
+      place(to, 0, segment, mine);
+      if (!lanes) team.meet();
+      for (long p = 0; p < count; ++p) {
+        step(p, lanes, mine, team);
+        if (p + 1 < count) place(to, p + 1, segment, mine);
+        if (!lanes) team.meet();
+      }
+      team.meet();
+      finish_block(rows.base[count], to == ticks, team);
+    }
+    team.meet();
+    end(team);
+  }
+
+ private:
+  static constexpr long kBlockRows = 384;
+
+  // As many as come nearest to that size, and all alike.
+  static long blocks_of(const Lanes& lanes) {
+    const long blocks = (lanes.ticks * lanes.count + kBlockRows / 2) / kBlockRows;
+    return blocks < 1 ? 1 : least(blocks, lanes.ticks < 1 ? 1 : lanes.ticks);
+  }
+
+  // What the forward pass was called with; its results are not written again.
+  Forward<E> arguments_of_forward() const {
+    const Rows<E> y{const_cast<E*>(f.y.data), f.y.step, f.y.row};
+    return {f.cell,  sizes,   f.weights, f.x,     f.h_0,
+            f.c_0,   y,       nullptr,   nullptr, nullptr,
+            const_cast<float*>(f.cells)};
+  }
+
+  void prepare(const Team& team) const {
+    const auto row = [](const float* w, long width) { return [=](long k) { return w + k * width; }; };
+    const auto w_ih_row = [this](long k) { return f.weights.w_ih + Cell::weight_row(k, H) * sizes.I; };
+    pack_rows<E>(outputs, row(f.weights.w_hh, P), G, w_hh, team.begin(outputs.panels), team.end(outputs.panels));
+    if (f.dx.data) pack_rows<E>(inputs, w_ih_row, G, w_ih, team.begin(inputs.panels), team.end(inputs.panels));
+    if (projects)
+      pack_rows<E>(units, row(f.weights.w_hr, H), P, w_hr, team.begin(units.panels), team.end(units.panels));
+    places.start(team.begin(L), team.end(L));
+    if (anew) again.prepare(team);
+    if (team.index != 0) return;
+    clear(zeros, S);
+    clear(no_carry, H);
+  }
+
+  // The gradients of the sums of the block's rows, after those of the tick before it.
+  E* slot(long k) const { return dsums + (L + k) * S; }
+
+  // The p-th tick of a block that ends before the tick `to`.
+  static long tick_of(long to, long p) { return to - 1 - p; }
+
+  void count_rows(long to, long count) const {
+    rows.base[0] = 0;
+    for (long p = 0; p < count; ++p) rows.base[p + 1] = rows.base[p] + places.active(tick_of(to, p));
+  }
+
+  // The last tick of a block of so many follows the next block's first.
+  void keep_last(long count, const Team& team) const {
+    const long start = rows.base[count - 1], values = (rows.base[count] - start) * S;
+    const long from = team.begin(values), to = team.end(values);
+    copy(dsums + from, slot(start) + from, to - from);
+  }
+
+  long turn(long p) const { return p % 2 * L; }
+
+  void place(long to, long p, const Segment& segment, const Share& mine) const {
+    const long tick = tick_of(to, p), end = least(mine.own1, rows.base[p + 1] - rows.base[p]);
+    for (long l = mine.own0; l < end; ++l) {
+      const Place step = places.at(tick, l);
+      place_row(step, rows.base[p] + l);
+      place_step(step, tick, p, l, segment);
+    }
+  }
+
+  void place_row(const Place& step, long k) const {
+    const long b = step.row, t = step.t;
+    rows.x[k] = f.x.at(t, b);
+    rows.h_before[k] = places.fresh(step) ? zeros
+                       : step.first       ? f.h_0 + b * P
+                                          : f.y.at(places.time_of(b, step.step - 1), b);
+    rows.dx[k] = f.dx.data ? f.dx.at(t, b) : nullptr;
+    rows.first[k] = f.dh_0 && step.first ? dsums_first + b * S : nullptr;
+    rows.out[k] = f.dsums ? f.dsums + (t * sizes.B + b) * S : nullptr;
+  }
+
+  void place_step(const Place& step, long tick, long p, long l, const Segment& segment) const {
+    const long n = turn(p) + l, b = step.row, cell = (step.t * sizes.B + b) * H;
+    const bool cut = places.cut(step), given = step.last && !places.dropped(b);
+    float* const carry_0 = Cell::kBelt ? f.dc_0 : f.dh_0;
+    at.after[n] = cut ? zeros : p == 0 ? dsums + l * S : slot(rows.base[p - 1] + l);
+    at.h[n] = f.y.at(step.t, b);
+    at.dy[n] = f.dy.data ? f.dy.at(step.t, b) : nullptr;
+    at.dh_n[n] = f.dh_n && given ? f.dh_n + b * P : nullptr;
+    at.c_before[n] = kept.c_before(step, tick, l, segment);
+    at.c[n] = kept.c(step, tick, l, segment);
+    at.gates[n] = kept.gates(step, tick, l, segment);
+    at.dgates[n] = f.dgates ? f.dgates + 4 * cell : nullptr;
+    at.dcells[n] = f.dcells ? f.dcells + cell : nullptr;
+    at.carry[n] = !cut ? carry + l * H : Cell::kBelt && given && f.dc_n ? f.dc_n + b * H : no_carry;
+    at.carry_before[n] = step.first && carry_0 ? carry_0 + b * H : carry + l * H;
+  }
+
+  // dh_t = dy_t + W_hh^T dsums_{t+1}, through the projection W_hr if there is one, and the cell's own part.
+  void step(long p, bool lanes, const Share& mine, const Team& team) const {
+    const long n = turn(p), k = rows.base[p], end = least(mine.l1, rows.base[p + 1] - k);
+    const Term<E> recurrent(Left<E>(at.after + n, S - G), G, w_hh);
+    const BackwardStep<E> step{rows.h_before + k, at.h + n,     at.c_before + n,     at.c + n,
+                               at.gates + n,      at.dgates + n, at.dcells + n,      at.carry + n,
+                               at.carry_before + n, slot(k),    projects ? shown + k * H : nullptr};
+    if constexpr (Cell::kBelt)
+      if (projects) {
+        output_gradient(n, k, end, recurrent, lanes, mine, team);
+        const Term<E> projection(Left<E>(dh + k * P, P), P, w_hr);
+        return multiply(units, mine.l0, end, mine.j0, mine.j1, Terms<E>{&projection, 1}, zero,
+                        [&](long l, long j, auto& sums) {
+                          long u = units.first(j);
+                          for (Vec& sum : sums) Cell::backward(step, H, l, u, sum), u += V;
+                        });
+      }
+    multiply(units, mine.l0, end, mine.j0, mine.j1, Terms<E>{&recurrent, 1}, zero, [&](long l, long j, auto& sums) {
+      long u = units.first(j);
+      for (Vec& sum : sums) Cell::backward(step, H, l, u, incoming(n + l, u, sum)), u += V;
+    });
+  }
+
+  // Before the projection.
+  void output_gradient(long n, long k, long end, const Term<E>& recurrent, bool lanes, const Share& mine,
+                       const Team& team) const {
+    const long j0 = lanes ? 0 : team.begin(outputs.panels), j1 = lanes ? outputs.panels : team.end(outputs.panels);
+    multiply(outputs, mine.l0, end, j0, j1, Terms<E>{&recurrent, 1}, zero, [&](long l, long j, auto& sums) {
+      long u = outputs.first(j);
+      for (Vec& sum : sums) store(dh + (k + l) * P + u, incoming(n + l, u, sum), P - u), u += V;
+    });
+    if (!lanes) team.meet();
+  }
+
+  static constexpr auto zero = [](long, long, auto& sums) {
+    for (Vec& sum : sums) sum = Vec{};
+  };
+
+  CONVEYOR_INLINE Vec incoming(long n, long u, Vec sum) const {
+    if (at.dy[n]) sum += load(at.dy[n] + u, P - u);
+    if (at.dh_n[n]) sum += load(at.dh_n[n] + u, P - u);
+    return sum;
+  }
+
+  // The products over all rows of a block.
+  void finish_block(long count, bool newest, const Team& team) const {
+    keep_rows(count, team);
+    if (f.dw_ih) turn_block(count, team);
+    if (f.dx.data) input_gradient(count, team);
+    team.meet();
+    if (f.dw_ih) weight_gradients(count, newest, team);
+  }
+
+  void keep_rows(long count, const Team& team) const {
+    for (long k = team.begin(count); k < team.end(count); ++k) {
+      if (rows.first[k]) copy(rows.first[k], slot(k), S);
+      if (rows.out[k])
+        for (long m = 0; m < S; m += V) store(rows.out[k] + m, load(slot(k) + m, S - m), S - m);
+    }
+  }
+
+  // dsums as columns, what they are multiplied with as panels.
+  void turn_block(long count, const Team& team) const {
+    const long tiles = ceil_div(count, V);
+    for (long k = team.begin(tiles) * V; k < team.end(tiles) * V; k += V) {
+      const long some = least(V, count - k);
+      transpose_rows(slot(k), S, some, S, dsums_turned + k, depth);
+      if (projects) transpose_rows(dh + k * P, P, some, P, dh_turned + k, depth);
+    }
+    const auto row = [](const E* const* table) { return [=](long k) { return table[k]; }; };
+    const auto shown_row = [this](long k) { return shown + k * H; };
+    pack_rows<E>(inputs, row(rows.x), count, x_panels, team.begin(inputs.panels), team.end(inputs.panels));
+    pack_rows<E>(outputs, row(rows.h_before), count, h_panels, team.begin(outputs.panels), team.end(outputs.panels));
+    if (projects)
+      pack_rows<E>(units, shown_row, count, shown_panels, team.begin(units.panels), team.end(units.panels));
+  }
+
+  // dx = W_ih^T dsums
+  void input_gradient(long count, const Team& team) const {
+    const Term<E> term(Left<E>(slot(0), S), G, w_ih);
+    multiply_into(inputs, team.begin(count), team.end(count), 0, inputs.panels, term, Right<E>{rows.dx}, f.adds_dx);
+  }
+
+  // dW_ih = sum of dsums x^T, dW_hh = sum of dsums h_{t-1}^T, dW_hr = sum of dh (o tanh(c))^T, db = sum of dsums
+  void weight_gradients(long count, bool newest, const Team& team) const {
+    const E* recurrent = dsums_turned + (S - G) * depth;
+    const Right<float> dw_ih{nullptr, f.dw_ih, sizes.I, Cell::weight_row(0, H), G};
+    const Right<float> dw_hh{nullptr, f.dw_hh, P, 0, G}, dw_hr{nullptr, f.dw_hr, H, 0, P};
+    add_product(inputs, newest, count, dsums_turned, x_panels, dw_ih, team.begin(G), team.end(G));
+    add_product(outputs, newest, count, recurrent, h_panels, dw_hh, team.begin(G), team.end(G));
+    if (projects) add_product(units, newest, count, dh_turned, shown_panels, dw_hr, team.begin(P), team.end(P));
+    if (f.db_ih) add_biases(count, newest, team.begin(S), team.end(S));
+  }
+
+  void add_product(const Columns& columns, bool newest, long count, const E* turned, const float* panels,
+                   const Right<float>& dw, long from, long to) const {
+    const Term<E> term(Left<E>(turned, depth), count, panels);
+    multiply_into(columns, from, to, 0, columns.panels, term, dw, !newest);
+  }
+
+  void add_biases(long count, bool newest, long from, long to) const {
+    for (long m = from; m < to; m += V) {
+      const long n = to - m;
+      Vec sum = newest ? Vec{} : load(db + m, n);
+      for (long k = 0; k < count; ++k) sum += load(slot(k) + m, n);
+      store(db + m, sum, n);
+    }
+  }
+
+  // The gradients of the initial states and the biases; zeros where there is no step.
+  void end(const Team& team) const {
+    const long b0 = team.begin(sizes.B), b1 = team.end(sizes.B);
+    if (f.dw_ih && ticks == 0) clear_weights(team);
+    if (f.db_ih) give_biases(team);
+    for (long b = b0; b < b1; ++b) end_row(b);
+    if (f.dh_0) first_states(b0, b1);
+  }
+
+  void clear_weights(const Team& team) const {
+    if (team.index != 0) return;
+    clear(f.dw_ih, G * sizes.I);
+    clear(f.dw_hh, G * P);
+    if (projects) clear(f.dw_hr, P * H);
+  }
+
+  void give_biases(const Team& team) const {
+    for (long m = team.begin(G); m < team.end(G); ++m) {
+      f.db_ih[Cell::weight_row(m, H)] = ticks ? db[m] : 0.0f;
+      f.db_hh[m] = ticks ? db[m + S - G] : 0.0f;
+    }
+  }
+
+  // dh_0 = W_hh^T dsums_1, and what the cell hands on beside.
+  void first_states(long b0, long b1) const {
+    const Term<E> term(Left<E>(dsums_first + S - G, S), G, w_hh);
+    multiply_into(outputs, b0, b1, 0, outputs.panels, term, Right<float>{nullptr, f.dh_0, P, 0, sizes.B},
+                  Cell::kCarries && !Cell::kBelt);
+    for (long b = b0; b < b1; ++b)
+      if (sizes.lanes.length[b] == 0) pass_on(f.dh_0 + b * P, f.dh_n ? f.dh_n + b * P : nullptr, P);
+  }
+
+  // The gradient of a state that no step has used.
+  void pass_on(float* to, const float* from, long count) const {
+    if (from)
+      copy(to, from, count);
+    else
+      clear(to, count);
+  }
+
+  void end_row(long b) const {
+    const long length = sizes.lanes.length[b];
+    const bool unused = length == 0 || places.fresh({b, 0, places.time_of(b, 0), true, length == 1});
+    if (unused && f.dh_0) {
+      clear(dsums_first + b * S, S);
+      clear(f.dh_0 + b * P, P);
+    }
+    if (unused && f.dc_0) pass_on(f.dc_0 + b * H, length == 0 && f.dc_n ? f.dc_n + b * H : nullptr, H);
+    for (long t = length; t < sizes.T; ++t) {
+      if (f.dx.data && !f.adds_dx) clear(f.dx.at(t, b), sizes.I);
+      if (f.dsums) clear(f.dsums + (t * sizes.B + b) * S, S);
+    }
+  }
+
+  const Backward<E>& f;
+  const Sizes& sizes;
+  const long L, ticks, H, P, S, G;
+  const Columns units, inputs, outputs;
+  const bool projects, anew;
+  const long block, depth;
+  const Places places;
+  float *w_hh, *w_ih, *w_hr;
+  E* zeros;
+  float *no_carry, *carry;
+  E *dsums, *dsums_first;
+  float* db;
+  E* dsums_turned;
+  float *x_panels, *h_panels;
+  E *dh, *shown, *dh_turned;
+  float* shown_panels;
+  const BlockRows<E> rows;
+  const TickRows<E> at;
+  const Kept<Cell> kept;
+  float *gates, *cells;  // of a block, worked out anew
+  Workspace unused{nullptr};
+  const Forward<E> first_time;
+  const ForwardPass<Cell, E> again;
+};
+
+}  // namespace CONVEYOR_ISA
+}  // namespace conveyor

@@ -1,0 +1,215 @@
+// A cell carried over a sequence, forward in time.
+#pragma once
+
+#include "sequence.hpp"
+
+namespace conveyor {
+namespace CONVEYOR_ISA {
+
+template <class Cell, class E>
+class ForwardPass {
+ public:
+  ForwardPass(const Forward<E>& forward, Workspace& space)
+      : f(forward),
+        sizes(f.sizes),
+        L(sizes.lanes.count),
+        H(sizes.H),
+        P(sizes.P),
+        layout(H),
+        outputs(P),
+        places(sizes, space),
+        ahead(ticks_ahead(sizes.lanes)),
+        w_ih(space.take(layout.floats(words<E>(sizes.I)))),
+        w_hh(space.take(layout.floats(words<E>(P)))),
+        w_hr(space.take(f.weights.w_hr ? outputs.floats(words<E>(H)) : 0)),
+        bias(space.take(layout.floats(1))),
+        bias_hh(space.take(layout.floats(1))),
+        zeros(space.take<E>(widest())),
+        c_zeros(space.take(H)),
+        projected(space.take(layout.floats(ahead * L))),
+        hidden(space.take<E>(f.weights.w_hr || sizes.every > 1 ? L * H : 0)),
+        x_ahead(space.take<const E*>(ahead * L)),
+        x(space.take<const E*>(2 * L)),
+        h_before(space.take<const E*>(2 * L)),
+        c_before(space.take<const float*>(2 * L)),
+        h(space.take<E*>(2 * L)),
+        y(space.take<E*>(2 * L)),
+        c(space.take<float*>(2 * L)),
+        gates(space.take<float*>(2 * L)),
+        kept{sizes, places, f.gates, f.cells, f.c_n, f.c_0, c_zeros} {}
+
+  void run(const Team& team) const {
+    prepare(team);
+    advance(sizes.lanes.ticks, Segment{}, team);
+    for (long b = team.begin(sizes.B); b < team.end(sizes.B); ++b) end_row(b);
+  }
+
+  void prepare(const Team& team) const {
+    const long j0 = team.begin(layout.panels), j1 = team.end(layout.panels);
+    pack<E>(layout, f.weights.w_ih, sizes.I, w_ih, j0, j1);
+    pack<E>(layout, f.weights.w_hh, P, w_hh, j0, j1);
+    if (f.weights.w_hr) pack<E>(outputs, f.weights.w_hr, H, w_hr, team.begin(outputs.panels), team.end(outputs.panels));
+    prepare_bias(j0, j1);
+    places.start(team.begin(L), team.end(L));
+    if (team.index != 0) return;
+    clear(zeros, widest());
+    clear(c_zeros, H);
+  }
+
+  // The segment's ticks before `to`, which all members of the team enter together and leave together.
+  void advance(long to, const Segment& segment, const Team& team) const {
+    const bool lanes = by_lanes(sizes, Cell::kGates, team);
+    const Share mine(team, lanes, L, layout.panels);
+    if (segment.from < to) place(segment.from, segment, mine);
+    team.meet();
+    for (long tick = segment.from; tick < to; ++tick) {
+      if (starts_ahead(tick, segment)) project(mine);
+      if (sizes.every > 1 && !segment.gates && tick % sizes.every == 0) keep_belt(tick, mine);
+      step(tick, segment, mine);
+      if (f.weights.w_hr && !segment.gates) {
+        if (!lanes) team.meet();
+        project_output(tick, lanes, mine, team);
+      }
+      if (tick + 1 < to) place(tick + 1, segment, mine);
+      if (!lanes) team.meet();
+    }
+    team.meet();
+  }
+
+ private:
+  static constexpr long kProjectedRows = 96;
+
+  // Few lanes: their input is projected for many ticks at once, so that its weights are not read at each. As many
+  // blocks as that takes, and all alike.
+  static long ticks_ahead(const Lanes& lanes) {
+    if (lanes.count == 0 || lanes.ticks == 0) return 0;
+    if (lanes.count >= kRows) return Cell::kApart ? 1 : 0;
+    return ceil_div(lanes.ticks, ceil_div(lanes.ticks * lanes.count, kProjectedRows));
+  }
+
+  long widest() const { return sizes.I > P ? sizes.I : P; }
+
+  // The recurrent bias is added to the input's, but where it stands apart.
+  void prepare_bias(long j0, long j1) const {
+    const long from = j0 * kWide * V, to = j1 * kWide * V;
+    clear(bias + from, to - from);
+    clear(bias_hh + from, to - from);
+    if (!f.weights.b_ih) return;
+    pack<float>(layout, f.weights.b_ih, 1, bias, j0, j1);
+    pack<float>(layout, f.weights.b_hh, 1, bias_hh, j0, j1);
+    for (long n = from; n < to; ++n)
+      if (!Cell::kApart || n % (kWide * V) < 2 * V) bias[n] += bias_hh[n];
+  }
+
+  void keep_belt(long tick, const Share& mine) const {
+    if (!Cell::kBelt) return;
+    const long u = mine.j0 * V, count = least(mine.j1 * V, H) - u;
+    for (long l = mine.l0; l < least(mine.l1, places.active(tick)); ++l)
+      copy(kept.belt(tick, l) + u, c_before[turn(tick) + l] + u, count);
+  }
+
+  // Two ticks take turns in the tables: while one is computed the next is written down.
+  long turn(long tick) const { return tick % 2 * L; }
+
+  void place(long tick, const Segment& segment, const Share& mine) const {
+    const long end = least(mine.own1, places.active(tick));
+    for (long l = mine.own0; l < end; ++l) {
+      const Place at = places.at(tick, l);
+      const long n = turn(tick) + l, b = at.row;
+      x[n] = f.x.at(at.t, b);
+      h_before[n] = places.fresh(at) ? zeros : at.first ? f.h_0 + b * P : f.y.at(places.time_of(b, at.step - 1), b);
+      c_before[n] = kept.c_before(at, tick, l, segment);
+      y[n] = f.y.at(at.t, b);
+      h[n] = f.weights.w_hr || segment.gates ? hidden + l * H : y[n];
+      c[n] = kept.c(at, tick, l, segment);
+      gates[n] = kept.gates(at, tick, l, segment);
+    }
+    if (starts_ahead(tick, segment)) place_ahead(tick, mine);
+  }
+
+  bool starts_ahead(long tick, const Segment& segment) const { return ahead && (tick - segment.from) % ahead == 0; }
+
+  void place_ahead(long tick, const Share& mine) const {
+    for (long l = mine.own0; l < mine.own1; ++l)
+      for (long p = 0; p < ahead; ++p) {
+        const bool ended = tick + p >= sizes.lanes.end[l];
+        const Place at = ended ? Place{} : places.ahead(tick + p, l);
+        x_ahead[l * ahead + p] = ended ? zeros : f.x.at(at.t, at.row);
+      }
+  }
+
+  // The projected input p ticks after the last time it was projected.
+  float* waiting(long p, long l, long j) const { return projected + ((j * L + l) * ahead + p) * kWide * V; }
+
+  void project(const Share& mine) const {
+    const Term<E> term(Left<E>(x_ahead), sizes.I, w_ih);
+    multiply(
+        layout, mine.l0 * ahead, mine.l1 * ahead, mine.j0, mine.j1, Terms<E>{&term, 1},
+        [&](long, long j, auto& sums) { load_all(sums, bias + j * kWide * V); },
+        [&](long r, long j, auto& sums) { store_all(waiting(r % ahead, r / ahead, j), sums); });
+  }
+
+  // sums = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh, and the cell's own part.
+  void step(long tick, const Segment& segment, const Share& mine) const {
+    const long n = turn(tick), end = least(mine.l1, places.active(tick));
+    const ForwardStep<E> at{h_before + n, c_before + n, c + n, h + n, f.gates || segment.gates ? gates + n : nullptr};
+    const Term<E> terms[] = {{Left<E>(x + n), sizes.I, w_ih}, {Left<E>(h_before + n), P, w_hh}};
+    if (!ahead)
+      return multiply(
+          layout, mine.l0, end, mine.j0, mine.j1, Terms<E>{terms, 2},
+          [&](long, long j, auto& sums) { load_all(sums, bias + j * kWide * V); },
+          [&](long l, long j, auto& sums) { Cell::forward(at, layout, l, j, sums, nullptr); });
+    const long p = (tick - segment.from) % ahead;
+    multiply(
+        layout, mine.l0, end, mine.j0, mine.j1, Terms<E>{terms + 1, 1},
+        [&](long l, long j, auto& sums) {
+          load_all(sums, waiting(p, l, j));
+          if constexpr (Cell::kApart) sums[2] = load(bias_hh + j * kWide * V + 2 * V);
+        },
+        [&](long l, long j, auto& sums) { Cell::forward(at, layout, l, j, sums, waiting(p, l, j)); });
+  }
+
+  // y = W_hr h
+  void project_output(long tick, bool lanes, const Share& mine, const Team& team) const {
+    const Term<E> term(Left<E>(h + turn(tick)), H, w_hr);
+    const long j0 = lanes ? 0 : team.begin(outputs.panels), j1 = lanes ? outputs.panels : team.end(outputs.panels);
+    multiply_into(outputs, mine.l0, least(mine.l1, places.active(tick)), j0, j1, term, Right<E>{y + turn(tick)}, false);
+  }
+
+  // The final state of a row, and zeros where it has no step.
+  void end_row(long b) const {
+    const long length = sizes.lanes.length[b], last = length ? places.time_of(b, length - 1) : 0;
+    copy(f.h_n + b * P, places.dropped(b) ? zeros : length ? f.y.at(last, b) : f.h_0 + b * P, P);
+    if (Cell::kBelt) {
+      const float* state = kept.running() ? f.c_n + b * H : f.cells + (last * sizes.B + b) * H;
+      if (length == 0) state = f.c_0 + b * H;
+      if (places.dropped(b)) state = c_zeros;
+      if (state != f.c_n + b * H) copy(f.c_n + b * H, state, H);
+    }
+    for (long t = length; t < sizes.T; ++t) {
+      clear(f.y.at(t, b), P);
+      if (f.gates) clear(f.gates + (t * sizes.B + b) * 4 * H, 4 * H);
+      if (!kept.running()) clear(f.cells + (t * sizes.B + b) * H, H);
+    }
+  }
+
+  const Forward<E>& f;
+  const Sizes& sizes;
+  const long L, H, P;
+  const typename Cell::Layout layout;
+  const Columns outputs;
+  const Places places;
+  const long ahead;
+  float *w_ih, *w_hh, *w_hr, *bias, *bias_hh;
+  E* zeros;
+  float *c_zeros, *projected;
+  E* hidden;
+  const E **x_ahead, **x, **h_before;
+  const float** c_before;
+  E **h, **y;
+  float **c, **gates;
+  const Kept<Cell> kept;
+};
+
+}  // namespace CONVEYOR_ISA
+}  // namespace conveyor

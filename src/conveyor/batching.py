@@ -1,0 +1,138 @@
+"""What the operators are under `torch.func.vmap`.
+
+Over inputs and states the samples become rows of one larger batch. The weights' gradients of each sample then follow
+from the gradients of its sums by one batched product. Over weights, as in an ensemble, each member is a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from conveyor.fallback import by_direction
+from conveyor.operators import library
+
+Tensors = Sequence[Tensor | None]
+
+
+def _rows(t: Tensor | None, dim: int | None, rows: int, N: int) -> Tensor | None:
+    """Samples [N, …] laid side by side along the dimension that counts rows."""
+    if t is None:
+        return None
+    if t.dim() - (dim is not None) <= rows:  # nothing, as the belt of a cell without one
+        return t.new_empty(0)
+    t = t.unsqueeze(rows).expand(*t.shape[:rows], N, *t.shape[rows:]) if dim is None else t.movedim(dim, rows)
+    return t.flatten(rows, rows + 1)
+
+
+def _samples(t: Tensor, rows: int, N: int) -> tuple[Tensor, int | None]:
+    """The reverse: the tensor, and the dimension that counts samples."""
+    return (t, None) if t.dim() <= rows else (t.unflatten(rows, (N, -1)), rows)
+
+
+def _recurrent(info: Any, in_dims: Any, cell: str, input, h_0, c_0, weights, lengths, resets, every):  # type: ignore[no-untyped-def]
+    N, of_weights = info.batch_size, in_dims[4]
+    if any(dim is not None for dim in of_weights):
+        return _each(torch.ops.conveyor.recurrent, N, in_dims, cell, input, h_0, c_0, weights, lengths, resets, every)
+    folded = [
+        _rows(t, dim, rows, N)
+        for t, dim, rows in zip((input, h_0, c_0), in_dims[1:4], (1, 1, 1), strict=True)
+    ]
+    steps = [_rows(t, dim, rows, N) for t, dim, rows in zip((lengths, resets), in_dims[5:7], (0, 1), strict=True)]
+    results = torch.ops.conveyor.recurrent(cell, *folded, weights, *steps, every)
+    return tuple(zip(*(_samples(t, rows, N) for t, rows in zip(results, (1, 1, 1, 2, 2), strict=True)), strict=True))
+
+
+def _recurrent_backward(info: Any, in_dims: Any, cell: str, *arguments):  # type: ignore[no-untyped-def]
+    N = info.batch_size
+    dims = in_dims[1:]
+    operator = torch.ops.conveyor.recurrent_backward
+    weights, of_weights, wanted = arguments[8], dims[8], arguments[15:]
+    projected = len(weights) // arguments[6].shape[0 if dims[6] != 0 else 1] % 2 == 1
+    if any(dim is not None for dim in of_weights) or (projected and wanted[2]):
+        return _each(operator, N, in_dims, cell, *arguments)
+    rows = (1, 1, 1, 2, 2, 1, 1, 1, None, 1, 2, 2, 0, 1)
+    folded = [
+        t if place is None else _rows(t, dim, place, N)
+        for t, dim, place in zip(arguments, dims, rows, strict=False)
+    ]
+    every, (of_input, of_states, of_weights_too, of_sums) = arguments[14], wanted
+    dx, dh_0, dc_0, _, dsums = operator(cell, *folded, every, of_input, of_states, False, of_weights_too or of_sums)
+    dweights = _weight_gradients(cell, folded, dsums, N) if of_weights_too else []
+    small = [_samples(t, 1, N) for t in (dx, dh_0, dc_0)]
+    sums = _samples(dsums, 2, N) if of_sums else (dsums.new_empty(0), None)
+    values, places = zip(*small, ([dw for dw in dweights], [0] * len(dweights)), sums, strict=True)
+    return tuple(values), tuple(places)
+
+
+def _weight_gradients(cell: str, folded: Sequence[Any], dsums: Tensor, N: int) -> list[Tensor]:
+    """Of each sample: the sums over its steps and rows."""
+    input, h_0, _, weights, output = folded[5:10]
+    lengths, resets = folded[12:14]
+    D, found = h_0.shape[0], []
+    for d, of in enumerate(by_direction(weights, D)):
+        before = _before(output.chunk(D, dim=-1)[d], h_0[d], d == 1, lengths, resets)
+        of_input, of_hidden = _parts(cell, dsums[d])
+        found += [_products(of_input, input, N), _products(of_hidden, before, N)]
+        if of.b_ih is not None:
+            found += [_sums(of_input, N), _sums(of_hidden, N)]
+    return [dw.to(w.dtype) for dw, w in zip(found, weights, strict=True)]
+
+
+def _parts(cell: str, dsums: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of the sums of the input's product and of the recurrent one, in torch's order of gates."""
+    if cell != "gru":
+        return dsums, dsums
+    n, r, z, recurrent = dsums.chunk(4, dim=-1)
+    return torch.cat([r, z, n], dim=-1), torch.cat([r, z, recurrent], dim=-1)
+
+
+def _sums(of: Tensor, N: int) -> Tensor:
+    return of.unflatten(1, (N, -1)).sum(dim=(0, 2))
+
+
+def _products(of: Tensor, with_: Tensor, N: int) -> Tensor:
+    """[N, G, K] = sum over steps and rows of [T, N*B, G] and [T, N*B, K]."""
+    of, with_ = (t.unflatten(1, (N, -1)).movedim(1, 0).flatten(1, 2) for t in (of, with_.to(of.dtype)))
+    return of.transpose(1, 2) @ with_
+
+
+def _before(output: Tensor, h_0: Tensor, reverse: bool, lengths: Tensor | None, resets: Tensor | None) -> Tensor:
+    """The h that each step started from, [T, B, H]; past a row's end, whatever."""
+    T = output.shape[0]
+    first = h_0.unsqueeze(0)
+    if not reverse:
+        before = torch.cat([first, output[:-1]])
+        return before if resets is None else before.masked_fill(resets.unsqueeze(-1), 0)
+    before = torch.cat([output[1:], first])
+    if resets is not None:
+        ends = torch.cat([resets[1:], torch.zeros_like(resets[:1])])
+        before = before.masked_fill(ends.unsqueeze(-1), 0)
+    if lengths is None:
+        return before
+    last = torch.arange(T).unsqueeze(-1) == lengths - 1
+    return torch.where(last.unsqueeze(-1), first, before)
+
+
+def _each(operator: Any, N: int, in_dims: Any, cell: str, *arguments: Any) -> Any:
+    """A call for every sample, its results put together."""
+
+    def take(argument: Any, dim: Any, n: int) -> Any:
+        if isinstance(argument, list | tuple):
+            return [take(t, d, n) for t, d in zip(argument, dim, strict=True)]
+        return argument if dim is None else argument.select(dim, n)
+
+    calls = [operator(cell, *(take(t, dim, n) for t, dim in zip(arguments, in_dims[1:], strict=True))) for n in range(N)]
+    results, places = [], []
+    for values in zip(*calls, strict=True):
+        several = isinstance(values[0], list | tuple)
+        results.append([torch.stack(parts) for parts in zip(*values, strict=True)] if several else torch.stack(values))
+        places.append([0] * len(values[0]) if several else 0)
+    return tuple(results), tuple(places)
+
+
+torch.library.register_vmap("conveyor::recurrent", _recurrent, lib=library)
+torch.library.register_vmap("conveyor::recurrent_backward", _recurrent_backward, lib=library)

@@ -1,0 +1,199 @@
+"""The derivatives of the operators: the first by the kernels, those of it by the equations.
+
+Each stands twice, since torch keeps two ways: registered with the operator, which compilers see through, and as
+`torch.autograd.Function`s, which alone serve the transforms of `torch.func`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from conveyor.fallback import by_direction, by_equations
+from conveyor.operators import Gradients, Results, library
+
+
+class Arguments(NamedTuple):
+    """Of a layer, as `conveyor::recurrent` takes them."""
+
+    cell: str
+    input: Tensor
+    h_0: Tensor
+    c_0: Tensor
+    weights: Sequence[Tensor]
+    lengths: Tensor | None
+    resets: Tensor | None
+    every: int
+
+    @property
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """All but the weights, then those."""
+        return self.input, self.h_0, self.c_0, self.lengths, self.resets, *self.weights
+
+    def replaced(self, tensors: Sequence[Any]) -> Arguments:
+        """With other tensors, in the order of `tensors`."""
+        input, h_0, c_0, lengths, resets, *weights = tensors
+        return Arguments(self.cell, input, h_0, c_0, weights, lengths, resets, self.every)
+
+
+def recurrent(arguments: Arguments) -> Results:
+    """The operator, differentiable by every means."""
+    if _transformed():
+        return _Recurrent.apply(arguments.replaced([None] * len(arguments.tensors)), *arguments.tensors)
+    return torch.ops.conveyor.recurrent(*arguments)
+
+
+def recurrent_backward(
+    arguments: Arguments, cotangents: Sequence[Tensor | None], kept: Sequence[Tensor], wanted: Sequence[bool]
+) -> Gradients:
+    """Its gradients, as the operator gives them, differentiable by every means."""
+    if not _transformed():
+        cell, input, h_0, c_0, weights, *others = arguments
+        return torch.ops.conveyor.recurrent_backward(
+            cell, *cotangents, input, h_0, c_0, weights, *kept, *others, *wanted
+        )
+    empty = arguments.replaced([None] * len(arguments.tensors))
+    dx, dh_0, dc_0, dsums, *dweights = _RecurrentBackward.apply(
+        empty, tuple(wanted), *cotangents, *kept, *arguments.tensors
+    )
+    return dx, dh_0, dc_0, dweights, dsums
+
+
+def _transformed() -> bool:
+    return not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def _gradients(
+    arguments: Arguments, cotangents: Sequence[Tensor | None], kept: Sequence[Tensor], needed: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None, list[Tensor | None]]:
+    """Those needed of input, h_0, c_0 and all weights."""
+    of_input, of_h, of_c, of_weights = needed
+    dx, dh_0, dc_0, dweights, _ = recurrent_backward(
+        arguments, cotangents, kept, (of_input, of_h or of_c, of_weights, False)
+    )
+    return (
+        dx if of_input else None, dh_0 if of_h else None, dc_0 if of_c and arguments.cell == "lstm" else None,
+        list(dweights) if of_weights else [None] * len(arguments.weights),
+    )  # fmt: skip
+
+
+def _second(
+    arguments: Arguments, cotangents: Sequence[Tensor | None], seconds: Sequence[Tensor | None]
+) -> tuple[list[Tensor | None], Tensor, Tensor, Tensor | None, list[Tensor]]:
+    """The gradients, by cotangents, input, h_0, c_0 and weights, of `recurrent_backward`.
+
+    seconds: the cotangents of dx, dh_0, dc_0 and each of dweights. What `recurrent_backward` was given of the
+    forward pass follows from the arguments of that, so that all of the gradient is theirs.
+    """
+    cell, belt = arguments.cell, arguments.cell == "lstm"
+    places = [number for number, t in enumerate(cotangents) if t is not None and (belt or number < 2)]
+
+    def layer(input: Tensor, h_0: Tensor, c_0: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        results = by_equations(
+            cell, input, h_0, c_0 if belt else None, by_direction(weights, h_0.shape[0]),
+            lengths=arguments.lengths, resets=arguments.resets, gates=belt,
+        )  # fmt: skip
+        return tuple(results[number] for number in places)
+
+    def first(dys: Sequence[Tensor], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        results, pull = torch.func.vjp(layer, *tensors)
+        return pull(tuple(dy.to(y.dtype) for y, dy in zip(results, dys, strict=True)))
+
+    tensors = (arguments.input, arguments.h_0, arguments.c_0, *arguments.weights)
+    found, pull = torch.func.vjp(first, tuple(cotangents[number] for number in places), tensors)
+    given = tuple(
+        torch.zeros_like(to) if t is None or not t.numel() else t for t, to in zip(seconds, found, strict=True)
+    )
+    of_cotangents, (input, h_0, c_0, *weights) = pull(given)
+    of = dict(zip(places, of_cotangents, strict=True))
+    return [of.get(number) for number in range(len(cotangents))], input, h_0, c_0 if belt else None, weights
+
+
+def _keep(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    arguments = Arguments(*inputs)
+    y, _, _, gates, cells = output
+    ctx.set_materialize_grads(False)
+    ctx.arguments = arguments.replaced([None] * len(arguments.tensors))
+    ctx.save_for_backward(y, gates, cells, *arguments.tensors)
+    if arguments.every != 1 or arguments.cell != "lstm":
+        ctx.mark_non_differentiable(gates, cells)
+
+
+def _differentiate(ctx, *cotangents):  # type: ignore[no-untyped-def]
+    kept, tensors = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
+    _, of_input, of_h, of_c, of_weights, *_ = ctx.needs_input_grad
+    needed = (of_input, of_h, of_c, any(of_weights))
+    return None, *_gradients(ctx.arguments.replaced(tensors), cotangents, kept, needed), None, None, None
+
+
+def _keep_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    cell, cotangents, (input, h_0, c_0, weights), (lengths, resets, every) = (
+        inputs[0], inputs[1:6], inputs[6:10], inputs[13:16],
+    )  # fmt: skip
+    arguments = Arguments(cell, input, h_0, c_0, weights, lengths, resets, every)
+    ctx.set_materialize_grads(False)
+    ctx.arguments = arguments.replaced([None] * len(arguments.tensors))
+    ctx.save_for_backward(*cotangents, *arguments.tensors)
+
+
+def _differentiate_backward(ctx, ddx, ddh_0, ddc_0, ddweights, _):  # type: ignore[no-untyped-def]
+    arguments = ctx.arguments.replaced(ctx.saved_tensors[5:])
+    seconds = [ddx, ddh_0, ddc_0, *(ddweights or [None] * len(arguments.weights))]
+    of_cotangents, input, h_0, c_0, weights = _second(arguments, ctx.saved_tensors[:5], seconds)
+    return None, *of_cotangents, input, h_0, c_0, weights, *[None] * 10
+
+
+torch.library.register_autograd("conveyor::recurrent", _differentiate, setup_context=_keep, lib=library)
+torch.library.register_autograd(
+    "conveyor::recurrent_backward", _differentiate_backward, setup_context=_keep_backward, lib=library
+)
+
+
+class _Recurrent(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(empty: Arguments, *tensors: Tensor | None) -> Results:
+        return torch.ops.conveyor.recurrent(*empty.replaced(tensors))
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+        empty, *tensors = inputs
+        _keep(ctx, empty.replaced(tensors), output)
+
+    @staticmethod
+    def backward(ctx, *cotangents):  # type: ignore[no-untyped-def]
+        kept, tensors = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
+        _, of_input, of_h, of_c, _, _, *of_weights = ctx.needs_input_grad
+        needed = (of_input, of_h, of_c, any(of_weights))
+        *of_others, weights = _gradients(ctx.arguments.replaced(tensors), cotangents, kept, needed)
+        return None, *of_others, None, None, *weights
+
+
+class _RecurrentBackward(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(empty: Arguments, wanted: Sequence[bool], *tensors: Tensor | None) -> tuple[Tensor, ...]:
+        cell, input, h_0, c_0, weights, *others = empty.replaced(tensors[8:])
+        dx, dh_0, dc_0, dweights, dsums = torch.ops.conveyor.recurrent_backward(
+            cell, *tensors[:5], input, h_0, c_0, weights, *tensors[5:8], *others, *wanted
+        )
+        return dx, dh_0, dc_0, dsums, *dweights
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+        empty, _, *tensors = inputs
+        ctx.set_materialize_grads(False)
+        ctx.arguments = empty
+        ctx.save_for_backward(*tensors[:5], *tensors[8:])
+
+    @staticmethod
+    def backward(ctx, ddx, ddh_0, ddc_0, _, *ddweights):  # type: ignore[no-untyped-def]
+        arguments = ctx.arguments.replaced(ctx.saved_tensors[5:])
+        seconds = [ddx, ddh_0, ddc_0, *(ddweights or [None] * len(arguments.weights))]
+        of_cotangents, input, h_0, c_0, weights = _second(arguments, ctx.saved_tensors[:5], seconds)
+        return None, None, *of_cotangents, *[None] * 3, input, h_0, c_0, None, None, *weights

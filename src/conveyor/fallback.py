@@ -1,0 +1,88 @@
+"""A layer in plain torch, for every device, dtype, order of derivative and transform that the kernels do not serve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from conveyor import equations
+
+
+class Layer(NamedTuple):
+    """What one layer of D directions gives: output [T, B, D*H], h_n and c_n [D, B, H] (with a projection h [., B, P]).
+
+    c_n is empty but for the LSTM; gates [D, T, B, 4, H] (i, f, g, o) and cells [D, T, B, H] unless asked for.
+    """
+
+    output: Tensor
+    h_n: Tensor
+    c_n: Tensor
+    gates: Tensor
+    cells: Tensor
+
+
+def by_equations(
+    cell: str, input: Tensor, h_0: Tensor, c_0: Tensor | None, weights: Sequence[equations.Weights], *,
+    lengths: Tensor | None = None, resets: Tensor | None = None, gates: bool = False,
+) -> Layer:  # fmt: skip
+    """The same layer in plain torch, for any device, dtype, order of derivative and transform."""
+    check_lengths(cell, lengths, input.shape[0])
+    belts = [None] * len(weights) if c_0 is None else c_0
+    directions = [
+        _direction(cell, input, h_0[d], belts[d] if cell == "lstm" else None, weights[d], d == 1, lengths, resets)
+        for d in range(len(weights))
+    ]
+    outputs, h_n, c_n, seen = zip(*directions, strict=True)
+    output, kept, cells = torch.cat(outputs, dim=-1), input.new_empty(0), input.new_empty(0)
+    if cell == "lstm" and gates:
+        kept = torch.stack([torch.stack(direction[:4], dim=2) for direction in seen])
+        cells = torch.stack([direction.c for direction in seen])
+    return Layer(output, torch.stack(h_n), torch.stack(c_n) if cell == "lstm" else input.new_empty(0), kept, cells)
+
+
+def _direction(
+    cell: str, input: Tensor, h_0: Tensor, c_0: Tensor | None, weights: equations.Weights, reverse: bool,
+    lengths: Tensor | None, resets: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor | None, equations.Gates | None]:  # fmt: skip
+    """One direction by the equations: output, h_n, c_n and the gates, these two of the LSTM alone."""
+    if c_0 is not None:
+        return equations.lstm(input, h_0, c_0, weights, reverse=reverse, lengths=lengths, resets=resets)
+    run = equations.gru if cell == "gru" else partial(equations.rnn, nonlinearity=cell.removeprefix("rnn_"))
+    output, h_n = run(input, h_0, weights, reverse=reverse, lengths=lengths, resets=resets)
+    return output, h_n, None, None
+
+
+def check_lengths(cell: str, lengths: Tensor | None, steps: int) -> None:
+    """Refuse lengths [B] that are not in 0…T. A graph that is being traced or transformed has no values to refuse."""
+    if lengths is None or not _has_values():
+        return
+    wrong = ((lengths < 0) | (lengths > steps)).nonzero()
+    if len(wrong):
+        row = int(wrong[0])
+        raise RuntimeError(
+            f"[{cell}] lengths: expected 0 to T = {steps} steps in every row, got {int(lengths[row])} in row {row}"
+        )
+
+
+def _has_values() -> bool:
+    traced = torch.compiler.is_compiling() or torch.jit._trace.is_tracing()
+    return not traced and torch._C._functorch.peek_interpreter_stack() is None
+
+
+def by_direction(weights: Sequence[Tensor], directions: int) -> list[equations.Weights]:
+    """The weights of each direction, of those in a row that there are: two to five of each."""
+    each = len(weights) // directions
+    return [_named(weights[d * each : (d + 1) * each]) for d in range(directions)]
+
+
+def _named(weights: Sequence[Tensor]) -> equations.Weights:
+    w_ih, w_hh, *others = weights
+    w_hr = others.pop() if len(others) % 2 else None  # an odd one is the projection: there are two biases or none
+    b_ih, b_hh = others or (None, None)
+    return equations.Weights(w_ih, w_hh, b_ih, b_hh, w_hr)
+
+

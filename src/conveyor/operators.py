@@ -1,0 +1,150 @@
+"""The kernels as torch operators: one recurrent layer, in one direction or both, over a whole sequence.
+
+`conveyor::recurrent` computes the layer and, where a gradient will be asked for, keeps what that needs;
+`conveyor::recurrent_backward` is back-propagation through time, and its own derivative goes through the equations.
+
+The large arrays are all float32 or all bfloat16; the belt (c_0, c_n) and what is kept (gates, cells) are float32 always.
+`every` is 0 to keep nothing, 1 for the gates and cells of every step, n for the belt of every n-th tick alone, from
+which backward works out the rest. What does not apply is an empty tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from conveyor import _kernels
+from conveyor.threads import get_num_threads
+
+KEPT = {"lstm": 4, "gru": 4}
+"""How many values a unit and step are kept: the gates, of the GRU also the candidate's recurrent term."""
+
+Results = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+Gradients = tuple[Tensor, Tensor, Tensor, list[Tensor], Tensor]
+
+library = torch.library.Library("conveyor", "DEF")
+library.define(
+    "recurrent(str cell, Tensor input, Tensor h_0, Tensor c_0, Tensor[] weights, Tensor? lengths, Tensor? resets, "
+    "int every) -> (Tensor output, Tensor h_n, Tensor c_n, Tensor gates, Tensor cells)",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+library.define(
+    "recurrent_backward(str cell, Tensor? dy, Tensor? dh_n, Tensor? dc_n, Tensor? dgates, Tensor? dcells, "
+    "Tensor input, Tensor h_0, Tensor c_0, Tensor[] weights, Tensor output, Tensor gates, Tensor cells, "
+    "Tensor? lengths, Tensor? resets, int every, bool of_input, bool of_states, bool of_weights, bool of_sums) -> "
+    "(Tensor dx, Tensor dh_0, Tensor dc_0, Tensor[] dweights, Tensor dsums)",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+
+
+def hidden_size(cell: str, weights: Sequence[Tensor]) -> int:
+    """H, of w_ih [G*H, I]."""
+    return weights[0].shape[0] // {"lstm": 4, "gru": 3}.get(cell, 1)
+
+
+def results(
+    cell: str, input: Tensor, h_0: Tensor, c_0: Tensor, weights: Sequence[Tensor], lengths: Tensor | None,
+    resets: Tensor | None, every: int,
+) -> Results:  # fmt: skip
+    """What `recurrent` returns, not yet filled: gates [D, T, B, 4, H] and cells [D, T, B, H]."""
+    (T, B), (D, _, P), H = input.shape[:2], h_0.shape, hidden_size(cell, weights)
+    output = input.new_empty(T, B, D * P)
+    cells = T if every == 1 else (T if lengths is None else 2 * T) // max(every, 1) + (1 if lengths is None else 2)
+    gates_kept, cells_kept = every == 1 and cell in KEPT, every > 0 and cell == "lstm"
+    gates = c_0.new_empty((D, T, B, 4, H) if gates_kept else 0)
+    return (
+        output, h_0.new_empty(h_0.shape), c_0.new_empty(c_0.shape), gates,
+        c_0.new_empty((D, cells, B, H) if cells_kept else 0),
+    )  # fmt: skip
+
+
+def gradients(
+    cell: str, dy: Tensor | None, dh_n: Tensor | None, dc_n: Tensor | None, dgates: Tensor | None,
+    dcells: Tensor | None, input: Tensor, h_0: Tensor, c_0: Tensor, weights: Sequence[Tensor], output: Tensor,
+    gates: Tensor, cells: Tensor, lengths: Tensor | None, resets: Tensor | None, every: int,
+    of_input: bool, of_states: bool, of_weights: bool, of_sums: bool,
+) -> Gradients:  # fmt: skip
+    """What `recurrent_backward` returns, not yet filled: dsums [D, T, B, S*H], of the sums before activation."""
+    (T, B), D = input.shape[:2], h_0.shape[0]
+    sums = KEPT.get(cell, 1) * hidden_size(cell, weights)
+    return (
+        input.new_empty(input.shape if of_input else 0),
+        h_0.new_empty(h_0.shape if of_states else 0),
+        c_0.new_empty(c_0.shape if of_states else 0),
+        [w.new_empty(w.shape) for w in weights] if of_weights else [],
+        c_0.new_empty((D, T, B, sums) if of_sums else 0),
+    )
+
+
+def _dense(t: Tensor | None) -> Tensor | None:
+    """The same values, of which those of a row lie side by side."""
+    return t if t is None or t.stride(-1) == 1 or t.shape[-1] == 1 else t.contiguous()
+
+
+def _whole(t: Tensor | None) -> Tensor | None:
+    return None if t is None else t.contiguous()
+
+
+def _wide(t: Tensor | None) -> Tensor | None:
+    """float32, contiguous."""
+    return None if t is None else t.float().contiguous()
+
+
+def _given(t: Tensor) -> Tensor | None:
+    return t if t.numel() else None
+
+
+def _forward(
+    cell: str, input: Tensor, h_0: Tensor, c_0: Tensor, weights: Sequence[Tensor], lengths: Tensor | None,
+    resets: Tensor | None, every: int,
+) -> Results:  # fmt: skip
+    all = output, h_n, c_n, gates, cells = results(cell, input, h_0, c_0, weights, lengths, resets, every)
+    if input.shape[1] == 0:
+        return all
+    belt = cell == "lstm"
+    run = _kernels.forward if input.dtype is torch.float32 else _kernels.forward_bfloat16
+    run(
+        cell, _dense(input), h_0.contiguous(), c_0.contiguous() if belt else None, [_wide(w) for w in weights],
+        output, h_n, c_n if belt else None, _given(gates), _given(cells), _whole(lengths), _whole(resets),
+        max(every, 1), get_num_threads(),
+    )  # fmt: skip
+    return all
+
+
+def _backward(
+    cell: str, dy: Tensor | None, dh_n: Tensor | None, dc_n: Tensor | None, dgates: Tensor | None,
+    dcells: Tensor | None, input: Tensor, h_0: Tensor, c_0: Tensor, weights: Sequence[Tensor], output: Tensor,
+    gates: Tensor, cells: Tensor, lengths: Tensor | None, resets: Tensor | None, every: int,
+    of_input: bool, of_states: bool, of_weights: bool, of_sums: bool,
+) -> Gradients:  # fmt: skip
+    all = dx, dh_0, dc_0, dweights, dsums = gradients(
+        cell, dy, dh_n, dc_n, dgates, dcells, input, h_0, c_0, weights, output, gates, cells, lengths, resets, every,
+        of_input, of_states, of_weights, of_sums,
+    )  # fmt: skip
+    if input.shape[1] == 0:
+        for dw in dweights:
+            dw.zero_()
+        return all
+    belt, wide = cell == "lstm", input.dtype is torch.float32
+    # The kernels add up in float32; a bfloat16 weight or state takes the rounded sum.
+    dws = [dw if dw.dtype is torch.float32 else torch.empty_like(dw, dtype=torch.float32) for dw in dweights]
+    dh = dh_0 if wide or not of_states else torch.empty_like(dh_0, dtype=torch.float32)
+    run = _kernels.backward if wide else _kernels.backward_bfloat16
+    run(
+        cell, _dense(input), h_0.contiguous(), c_0.contiguous() if belt else None, [_wide(w) for w in weights],
+        output, _given(gates), _given(cells), _dense(dy), _wide(dh_n), _wide(dc_n) if belt else None, _wide(dgates),
+        _wide(dcells), dx if of_input else None, dh if of_states else None, dc_0 if of_states and belt else None, dws,
+        dsums if of_sums else None, _whole(lengths), _whole(resets), every, get_num_threads(),
+    )  # fmt: skip
+    for to, sums in zip([*dweights, dh_0], [*dws, dh], strict=True):
+        if to is not sums:
+            to.copy_(sums)
+    return all
+
+
+library.impl("recurrent", _forward, "CPU")
+library.impl("recurrent_backward", _backward, "CPU")
+torch.library.register_fake("conveyor::recurrent", results, lib=library)
+torch.library.register_fake("conveyor::recurrent_backward", gradients, lib=library)
