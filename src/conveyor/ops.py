@@ -8,6 +8,8 @@ the equations, by the one rule in `uses_kernels`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,61 +34,114 @@ def get_num_threads() -> int:
     return _threads or torch.get_num_threads()
 
 
+class Layer(NamedTuple):
+    """What one layer of D directions gives: output [T, B, D*H], h_n and c_n [D, B, H] (with a projection h [., B, P]).
+
+    c_n is empty but for the LSTM; gates [D, T, B, 4, H] (i, f, g, o) and cells [D, T, B, H] unless asked for.
+    """
+
+    output: Tensor
+    h_n: Tensor
+    c_n: Tensor
+    gates: Tensor
+    cells: Tensor
+
+
 def uses_kernels(*tensors: Tensor | None) -> bool:
     """Whether the kernels serve these tensors: float32 on the CPU. Anything else goes through the equations."""
     return all(t is None or (t.dtype is torch.float32 and t.is_cpu) for t in tensors)
 
 
+def layer(
+    cell: str, input: Tensor, h_0: Tensor, c_0: Tensor | None, weights: Sequence[equations.Weights], *,
+    lengths: Tensor | None = None, resets: Tensor | None = None, every: int = 1, gates: bool = False,
+) -> Layer:  # fmt: skip
+    """One layer of D = 1 or 2 directions: input [T, B, I], h_0 [D, B, P or H], c_0 [D, B, H] or None.
+
+    cell: "lstm", "gru", "rnn_tanh" or "rnn_relu"; weights, lengths [B] and resets [T, B] as in
+    `conveyor.equations`, a `Weights` for each direction; every: training keeps the belt of each such step and
+    computes those between again; gates: whether they are asked for.
+    """
+    flat = [w for direction in weights for w in direction if w is not None]
+    plain = cell != "gru" and weights[0].w_hr is None and lengths is None and resets is None and not gates
+    if not (plain and uses_kernels(input, h_0, c_0, *flat)) or torch._C._functorch.peek_interpreter_stack() is not None:
+        return by_equations(cell, input, h_0, c_0, weights, lengths=lengths, resets=resets, gates=gates)
+    c_0 = h_0.new_empty(0) if c_0 is None else c_0
+    keep = torch.is_grad_enabled() and any(t.requires_grad for t in (input, h_0, c_0, *flat))
+    return Layer(*torch.ops.conveyor.recurrent(cell, input, h_0, c_0, flat, keep))
+
+
 def lstm(
     input: Tensor, h_0: Tensor, c_0: Tensor, weights: Sequence[equations.Weights]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One LSTM layer: input [T, B, I], h_0 and c_0 [D, B, H], D = 1 or 2 directions.
-
-    weights: for each direction (w_ih [4H, I], w_hh [4H, H], b_ih [4H], b_hh [4H]), the biases both or none.
-    Returns output [T, B, D H], h_n and c_n [D, B, H].
-    """
-    return _layer("lstm", input, h_0, c_0, weights)
+    """One LSTM layer without options: output, h_n, c_n."""
+    return layer("lstm", input, h_0, c_0, weights)[:3]
 
 
 def rnn(input: Tensor, h_0: Tensor, weights: Sequence[equations.Weights], nonlinearity: str) -> tuple[Tensor, Tensor]:
-    """One Elman layer, as `lstm` but with w_ih [H, I] and w_hh [H, H]; nonlinearity "tanh" or "relu"."""
-    output, h_n, _ = _layer(f"rnn_{nonlinearity}", input, h_0, h_0.new_empty(0), weights)
-    return output, h_n
-
-
-def _layer(
-    cell: str, input: Tensor, h_0: Tensor, c_0: Tensor, weights: Sequence[equations.Weights]
-) -> tuple[Tensor, Tensor, Tensor]:
-    flat = [w for direction in weights for w in direction if w is not None]
-    if not uses_kernels(input, h_0, c_0, *flat):
-        return by_equations(cell, input, h_0, c_0, flat)
-    keep = torch.is_grad_enabled() and any(t.requires_grad for t in (input, h_0, c_0, *flat))
-    output, h_n, c_n, _, _ = torch.ops.conveyor.recurrent(cell, input, h_0, c_0, flat, keep)
-    return output, h_n, c_n
+    """One Elman layer without options: output, h_n."""
+    return layer(f"rnn_{nonlinearity}", input, h_0, None, weights)[:2]
 
 
 def by_equations(
-    cell: str, input: Tensor, h_0: Tensor, c_0: Tensor, weights: Sequence[Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The same layer in plain torch, for any device, dtype and order of derivative."""
-    outputs, h_n, c_n = [], [], []
-    for d, direction in enumerate(_by_direction(weights, h_0.shape[0])):
-        reverse = d == 1
-        if cell == "lstm":
-            output, h, c = equations.lstm(input, h_0[d], c_0[d], direction, reverse=reverse)
-            c_n.append(c)
-        else:
-            nonlinearity = cell.removeprefix("rnn_")
-            output, h = equations.rnn(input, h_0[d], direction, nonlinearity, reverse=reverse)
-        outputs.append(output)
-        h_n.append(h)
-    return torch.cat(outputs, dim=-1), torch.stack(h_n), torch.stack(c_n) if c_n else c_0
+    cell: str, input: Tensor, h_0: Tensor, c_0: Tensor | None, weights: Sequence[equations.Weights], *,
+    lengths: Tensor | None = None, resets: Tensor | None = None, gates: bool = False,
+) -> Layer:  # fmt: skip
+    """The same layer in plain torch, for any device, dtype, order of derivative and transform."""
+    check_lengths(cell, lengths, input.shape[0])
+    belts = [None] * len(weights) if c_0 is None else c_0
+    directions = [
+        _direction(cell, input, h_0[d], belts[d] if cell == "lstm" else None, weights[d], d == 1, lengths, resets)
+        for d in range(len(weights))
+    ]
+    outputs, h_n, c_n, seen = zip(*directions, strict=True)
+    output, kept, cells = torch.cat(outputs, dim=-1), input.new_empty(0), input.new_empty(0)
+    if cell == "lstm" and gates:
+        kept = torch.stack([torch.stack(direction[:4], dim=2) for direction in seen])
+        cells = torch.stack([direction.c for direction in seen])
+    return Layer(output, torch.stack(h_n), torch.stack(c_n) if cell == "lstm" else input.new_empty(0), kept, cells)
 
 
-def _by_direction(weights: Sequence[Tensor], directions: int) -> list[equations.Weights]:
-    each = len(weights) // directions  # 2 without biases, 4 with them
-    parts = (list(weights[d * each : (d + 1) * each]) for d in range(directions))
-    return [(w_ih, w_hh, *(biases or (None, None))) for w_ih, w_hh, *biases in parts]
+def _direction(
+    cell: str, input: Tensor, h_0: Tensor, c_0: Tensor | None, weights: equations.Weights, reverse: bool,
+    lengths: Tensor | None, resets: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor | None, equations.Gates | None]:  # fmt: skip
+    """One direction by the equations: output, h_n, c_n and the gates, these two of the LSTM alone."""
+    if c_0 is not None:
+        return equations.lstm(input, h_0, c_0, weights, reverse=reverse, lengths=lengths, resets=resets)
+    run = equations.gru if cell == "gru" else partial(equations.rnn, nonlinearity=cell.removeprefix("rnn_"))
+    output, h_n = run(input, h_0, weights, reverse=reverse, lengths=lengths, resets=resets)
+    return output, h_n, None, None
+
+
+def check_lengths(cell: str, lengths: Tensor | None, steps: int) -> None:
+    """Refuse lengths [B] that are not in 0…T. A graph that is being traced or transformed has no values to refuse."""
+    if lengths is None or not _has_values():
+        return
+    wrong = ((lengths < 0) | (lengths > steps)).nonzero()
+    if len(wrong):
+        row = int(wrong[0])
+        raise RuntimeError(
+            f"[{cell}] lengths: expected 0 to T = {steps} steps in every row, got {int(lengths[row])} in row {row}"
+        )
+
+
+def _has_values() -> bool:
+    traced = torch.compiler.is_compiling() or torch.jit._trace.is_tracing()
+    return not traced and torch._C._functorch.peek_interpreter_stack() is None
+
+
+def by_direction(weights: Sequence[Tensor], directions: int) -> list[equations.Weights]:
+    """The weights of each direction, of those in a row that there are: two to five of each."""
+    each = len(weights) // directions
+    return [_named(weights[d * each : (d + 1) * each]) for d in range(directions)]
+
+
+def _named(weights: Sequence[Tensor]) -> equations.Weights:
+    w_ih, w_hh, *others = weights
+    w_hr = others.pop() if len(others) % 2 else None  # an odd one is the projection: there are two biases or none
+    b_ih, b_hh = others or (None, None)
+    return equations.Weights(w_ih, w_hh, b_ih, b_hh, w_hr)
 
 
 _library = torch.library.Library("conveyor", "DEF")
@@ -201,8 +256,8 @@ def _differentiate_by_equations(ctx, gradients, input, h_0, c_0, weights):  # ty
     # Views: where one argument was computed from another, the gradient of each still ends at itself.
     arguments = [t.view_as(t) for t in (input, h_0, c_0, *weights)]
     x, h, c, *ws = arguments
-    results = by_equations(ctx.cell, x, h, c, ws)
-    pairs = [(y, dy) for y, dy in zip(results, gradients, strict=True) if dy is not None]
+    results = by_equations(ctx.cell, x, h, c, by_direction(ws, h_0.shape[0]))
+    pairs = [(y, dy) for y, dy in zip(results[:3], gradients, strict=True) if dy is not None]
     outputs, dys = zip(*pairs, strict=True)
     wanted = [t for t in arguments if t.requires_grad]
     found = iter(torch.autograd.grad(outputs, wanted, dys, create_graph=True, allow_unused=True))

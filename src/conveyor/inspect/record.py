@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from conveyor.equations import Gates, lstm_gates
+from conveyor.equations import Gates, Weights
+from conveyor.equations import lstm as run
 from conveyor.nn import LSTM
 
 
@@ -27,8 +28,8 @@ def record(lstm: LSTM | nn.LSTM, input: Tensor, hx: tuple[Tensor, Tensor] | None
     for layer in range(lstm.num_layers):
         for number in range(layer * D, (layer + 1) * D):
             w_ih, w_hh, *biases = lstm.all_weights[number]
-            weights = (w_ih, w_hh, *(biases or (None, None)))
-            gates = lstm_gates(x, h_0[number], c_0[number], weights, reverse=number % D == 1)
+            weights = Weights(w_ih, w_hh, *biases)
+            *_, gates = run(x, h_0[number], c_0[number], weights, reverse=number % D == 1)
             recorded.append(gates)
         x = torch.cat([gates.o * gates.c.tanh() for gates in recorded[-D:]], dim=-1)
     return recorded

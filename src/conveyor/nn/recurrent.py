@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from conveyor.equations import Weights
 from conveyor.nn import checks
 
 Operator = Callable[..., tuple[Tensor, ...]]
@@ -123,7 +124,7 @@ class Recurrent(nn.Module):
             if layer and self.training and self.dropout:
                 x = functional.dropout(x, self.dropout)
             here = slice(layer * self._directions, (layer + 1) * self._directions)
-            directions = [(*tensors, None, None)[:4] for tensors in weights[here]]
+            directions = [Weights(*tensors) for tensors in weights[here]]
             x, *final = operator(x, *(state[here] for state in states), directions)
             finals.append(final)
         return x, [torch.cat(layers) if len(layers) > 1 else layers[0] for layers in zip(*finals, strict=True)]
