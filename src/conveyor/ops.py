@@ -64,23 +64,12 @@ def layer(
     """
     flat = [w for direction in weights for w in direction if w is not None]
     plain = cell != "gru" and weights[0].w_hr is None and lengths is None and resets is None and not gates
-    if not (plain and uses_kernels(input, h_0, c_0, *flat)) or torch._C._functorch.peek_interpreter_stack() is not None:
+    if not (plain and uses_kernels(input, h_0, c_0, *flat)) or _transformed():
         return by_equations(cell, input, h_0, c_0, weights, lengths=lengths, resets=resets, gates=gates)
     c_0 = h_0.new_empty(0) if c_0 is None else c_0
-    keep = torch.is_grad_enabled() and any(t.requires_grad for t in (input, h_0, c_0, *flat))
+    wanted = torch.is_grad_enabled() and any(t.requires_grad for t in (input, h_0, c_0, *flat))
+    keep = wanted or torch.jit._trace.is_tracing()  # a constant there: the trace is compared with one without gradients
     return Layer(*torch.ops.conveyor.recurrent(cell, input, h_0, c_0, flat, keep))
-
-
-def lstm(
-    input: Tensor, h_0: Tensor, c_0: Tensor, weights: Sequence[equations.Weights]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """One LSTM layer without options: output, h_n, c_n."""
-    return layer("lstm", input, h_0, c_0, weights)[:3]
-
-
-def rnn(input: Tensor, h_0: Tensor, weights: Sequence[equations.Weights], nonlinearity: str) -> tuple[Tensor, Tensor]:
-    """One Elman layer without options: output, h_n."""
-    return layer(f"rnn_{nonlinearity}", input, h_0, None, weights)[:2]
 
 
 def by_equations(
@@ -128,7 +117,12 @@ def check_lengths(cell: str, lengths: Tensor | None, steps: int) -> None:
 
 def _has_values() -> bool:
     traced = torch.compiler.is_compiling() or torch.jit._trace.is_tracing()
-    return not traced and torch._C._functorch.peek_interpreter_stack() is None
+    return not traced and not _transformed()
+
+
+def _transformed() -> bool:
+    """Whether vmap, grad or jvp of torch.func are at work; a graph being compiled sees to them by itself."""
+    return not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def by_direction(weights: Sequence[Tensor], directions: int) -> list[equations.Weights]:
