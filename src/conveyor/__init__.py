@@ -7,18 +7,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from conveyor.nn import LSTM, RNN
+    from conveyor.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
+    from conveyor.nn.replace import replace, restore
     from conveyor.threads import get_num_threads, set_num_threads
     from conveyor.tasks import load
 
 __version__ = "0.1.0"
 
-__all__ = ["LSTM", "RNN", "__version__", "get_num_threads", "load", "set_num_threads"]
+__all__ = [
+    "LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell", "replace", "restore", "get_num_threads", "set_num_threads",
+    "load", "__version__",
+]  # fmt: skip
 
 # Where each name lives, and the extra that brings what it needs.
 _HOMES = {
-    "LSTM": ("conveyor.nn", "torch"),
-    "RNN": ("conveyor.nn", "torch"),
+    **dict.fromkeys(("LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"), ("conveyor.nn", "torch")),
+    **dict.fromkeys(("replace", "restore"), ("conveyor.nn", "torch")),
     "get_num_threads": ("conveyor.threads", "torch"),
     "load": ("conveyor.tasks", "tasks"),
     "set_num_threads": ("conveyor.threads", "torch"),

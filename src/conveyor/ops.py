@@ -29,7 +29,8 @@ def layer(
     if why_not(input, h_0, c_0, flat):
         return by_equations(cell, input, h_0, c_0, weights, lengths=lengths, resets=resets, gates=gates)
     h, c = h_0.to(input.dtype), input.new_empty(0, dtype=torch.float32) if c_0 is None else c_0.float()
-    keep = torch.is_grad_enabled() and any(t.requires_grad for t in (input, h_0, c, *flat))
+    wanted = torch.is_grad_enabled() and any(t.requires_grad for t in (input, h_0, c, *flat))
+    keep = wanted or torch.jit._trace.is_tracing()  # a constant there: the trace is compared with one without gradients
     arguments = Arguments(cell, input, h, c, flat, lengths, resets, 1 if gates else every if keep else 0)
     output, h_n, c_n, all_gates, cells = recurrent(arguments)
     return Layer(output, h_n, c_n if c_0 is None else c_n.to(c_0.dtype), all_gates, cells)

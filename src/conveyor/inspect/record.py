@@ -1,34 +1,32 @@
 """Every gate of an LSTM at every step."""
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
-from conveyor.equations import Gates, lstm_gates
+from conveyor.equations import Gates
 from conveyor.nn import LSTM
+from conveyor.nn.replace import twin
 
 
 @torch.no_grad()
 def record(lstm: LSTM | nn.LSTM, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> list[Gates]:
-    """The gates of every layer and direction, in torch's order, as the equations compute them.
+    """The gates of every layer and direction, in torch's order: those of the call itself.
 
     Takes what `lstm` takes, input [T, B, I], [B, T, I] or [T, I] and hx of [L*D, B, H] or [L*D, H], and
     gives `Gates(i, f, g, o, c)`, each [T, B, H] whatever the input's layout, with B = 1 for a single
-    sequence. Nothing is dropped out and there are no gradients. The output of a layer is o ⊙ tanh(c).
+    sequence. Nothing is dropped out and there are no gradients. The output of a layer is o ⊙ tanh(c), if there
+    is no projection.
 
     >>> gates = record(LSTM(3, 4, num_layers=2, bidirectional=True), torch.randn(5, 2, 3))
     >>> len(gates), gates[0].f.shape
     (4, torch.Size([5, 2, 4]))
     """
-    D = 2 if lstm.bidirectional else 1
-    x = input.unsqueeze(1) if input.dim() == 2 else input.transpose(0, 1) if lstm.batch_first else input
-    shape = (lstm.num_layers * D, x.shape[1], lstm.hidden_size)
-    h_0, c_0 = (x.new_zeros(shape),) * 2 if hx is None else (state.reshape(shape) for state in hx)
-    recorded: list[Gates] = []
-    for layer in range(lstm.num_layers):
-        for number in range(layer * D, (layer + 1) * D):
-            w_ih, w_hh, *biases = lstm.all_weights[number]
-            weights = (w_ih, w_hh, *(biases or (None, None)))
-            gates = lstm_gates(x, h_0[number], c_0[number], weights, reverse=number % D == 1)
-            recorded.append(gates)
-        x = torch.cat([gates.o * gates.c.tanh() for gates in recorded[-D:]], dim=-1)
-    return recorded
+    # A copy, so that the caller's module stays in training; the weights are not copied.
+    reader = copy.copy(lstm) if isinstance(lstm, LSTM) else twin(lstm, LSTM)
+    reader.training = False
+    *_, recorded = reader(input, hx, return_gates=True)
+    if input.dim() == 2:
+        return [Gates(*(gate.unsqueeze(1) for gate in gates)) for gates in recorded]
+    return [Gates(*(gate.transpose(0, 1) for gate in gates)) for gates in recorded] if lstm.batch_first else recorded

@@ -1,10 +1,22 @@
 """What a recurrent layer refuses: torch's exception types; where, expected, got, what to do."""
 
 import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
+
+from conveyor.equations import NONLINEARITIES
+from conveyor.nn.parameters import Weight
+from conveyor.nn.precision import autocast
+
+Shape = Sequence[int]
+
+
+def tracing() -> bool:
+    """Whether torch.jit.trace is at work: sizes are tensors then, and a check of one a warning."""
+    return bool(torch.jit._trace.is_tracing())
 
 
 def sizes(**named: object) -> None:
@@ -23,6 +35,20 @@ def flags(**named: object) -> None:
             raise TypeError(f"{name}: expected True or False, got {flag!r} of type {type(flag).__name__}")
 
 
+def projection(size: object, hidden_size: int) -> None:
+    """Zero, or fewer features than there are units."""
+    if not isinstance(size, int):
+        raise TypeError(f"proj_size: expected an int, got {size!r} of type {type(size).__name__}")
+    if not 0 <= size < hidden_size:
+        raise ValueError(f"proj_size: expected 0 for none, or an int below hidden_size = {hidden_size}, got {size}")
+
+
+def nonlinearity(name: object) -> None:
+    """One of the two there are."""
+    if name not in NONLINEARITIES:
+        raise ValueError(f"nonlinearity: expected one of {list(NONLINEARITIES)}, got {name!r}")
+
+
 def dropout(rate: object, num_layers: int) -> None:
     """A probability; with one layer there is nothing to drop out, which torch warns of."""
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
@@ -37,18 +63,13 @@ def dropout(rate: object, num_layers: int) -> None:
 
 def input(where: str, input: Tensor, size: int, batch_first: bool, weight: Tensor) -> None:
     """[T, B, I], [B, T, I] or [T, I], of the weights' dtype and device."""
-    if isinstance(input, PackedSequence):
-        raise NotImplementedError(
-            f"[{where}] input: expected a tensor, got a PackedSequence, which is not supported yet; "
-            "unpack it with torch.nn.utils.rnn.pad_packed_sequence"
-        )
     if not isinstance(input, Tensor):
         raise TypeError(f"[{where}] input: expected a tensor, got {type(input).__name__}")
     single, got = input.dim() == 2, list(input.shape)
     symbols = "[T, I]" if single else "[B, T, I]" if batch_first else "[T, B, I]"
     if input.dim() not in (2, 3):
         raise ValueError(f"[{where}] input: expected {symbols}, or [T, I] for a single sequence, got {got}")
-    if input.dtype != weight.dtype and not _autocast(input):
+    if input.dtype != weight.dtype and not _converted(input):
         raise ValueError(
             f"[{where}] input: expected {weight.dtype} like the weights, got {input.dtype}; "
             f"convert input.to({weight.dtype})"
@@ -58,24 +79,94 @@ def input(where: str, input: Tensor, size: int, batch_first: bool, weight: Tenso
         raise RuntimeError(f"[{where}] input: expected {symbols} with one time step or more, got {got}")
 
 
-def tensor(where: str, name: str, tensor: Tensor, shape: tuple[int, ...], symbols: str, like: Tensor) -> None:
-    """Of that shape, and of the device and dtype of `like`."""
+def step(where: str, name: str, tensor: Tensor, symbols: str, single: str) -> None:
+    """Of a cell: one step of a batch, or of a single row."""
     if not isinstance(tensor, Tensor):
         raise TypeError(f"[{where}] {name}: expected a tensor {symbols}, got {type(tensor).__name__}")
-    if tensor.shape != shape:
-        raise RuntimeError(f"[{where}] {name}: expected {symbols} = {list(shape)}, got {list(tensor.shape)}")
-    if tensor.device != like.device:
-        raise RuntimeError(
-            f"[{where}] {name}: expected device {like.device}, got {tensor.device}; move all to one device"
+    if tensor.dim() not in (1, 2):
+        raise ValueError(
+            f"[{where}] {name}: expected {symbols}, or {single} for a single row, got {list(tensor.shape)}"
         )
-    if tensor.dtype != like.dtype and not _autocast(tensor):
+
+
+def packed(where: str, input: PackedSequence, lengths: object, h_0: Tensor | None) -> int:
+    """How many rows a PackedSequence has, which counts its steps right and brings its own lengths."""
+    if lengths is not None:
+        raise RuntimeError(f"[{where}] lengths: expected None with a PackedSequence, which has its own")
+    data, counts, order, _ = input
+    if torch.compiler.is_compiling():  # sizes, where they tell it: the value would break the graph in two
+        return len(order) if order is not None else int(counts[0]) if h_0 is None else h_0.shape[1]
+    rows = int(counts[0]) if order is None else len(order)
+    falling = counts[0] == rows and counts[-1] > 0 and bool((counts.diff() <= 0).all())
+    if not falling or int(counts.sum()) != len(data):
+        raise RuntimeError(
+            f"[{where}] input: expected a PackedSequence whose batch_sizes fall from {rows} rows and sum up to "
+            f"{len(data)} steps, got {counts.tolist()}; make it with torch.nn.utils.rnn.pack_padded_sequence"
+        )
+    return rows
+
+
+def lengths(where: str, lengths: object) -> Tensor:
+    """Whole numbers, as a tensor; the values are the operator's to check, which compiled graphs keep."""
+    if isinstance(lengths, int | list | tuple):
+        lengths = torch.tensor(lengths) if lengths not in ([], ()) else torch.empty(0, dtype=torch.int64)
+    if not isinstance(lengths, Tensor):
+        raise TypeError(f"[{where}] lengths: expected a tensor or a list of ints, got {type(lengths).__name__}")
+    if lengths.dtype is torch.bool or lengths.is_floating_point() or lengths.is_complex():
+        raise RuntimeError(f"[{where}] lengths: expected torch.int64, got {lengths.dtype}; convert lengths.long()")
+    return lengths
+
+
+def resets(where: str, resets: Tensor, size: Shape, symbols: str, like: Tensor) -> None:
+    """One bool for each step of each row."""
+    shape(where, "resets", resets, size, symbols)
+    if resets.dtype is not torch.bool:
+        raise RuntimeError(f"[{where}] resets: expected torch.bool, got {resets.dtype}; convert resets.bool()")
+    device(where, "resets", resets, like)
+
+
+def weights(where: str, layout: list[Weight], tensors: list[Tensor], like: Tensor) -> None:
+    """Each as it was made: assignment and parametrizations may have changed it."""
+    for weight, tensor_ in zip(layout, tensors, strict=True):
+        tensor(where, weight.name, tensor_, weight.shape, weight.symbols, like)
+
+
+def tensor(where: str, name: str, tensor: Tensor, size: Shape, symbols: str, like: Tensor) -> None:
+    """Of that shape, and of the device and dtype of `like`."""
+    shape(where, name, tensor, size, symbols)
+    device(where, name, tensor, like)
+    if tensor.dtype != like.dtype and not _converted(tensor):
         raise RuntimeError(
             f"[{where}] {name}: expected {like.dtype}, got {tensor.dtype}; convert {name}.to({like.dtype})"
         )
 
 
-def _autocast(tensor: Tensor) -> bool:
-    kind = tensor.device.type
-    if not torch.amp.is_autocast_available(kind) or not tensor.is_floating_point():
-        return False
-    return torch.is_autocast_enabled(kind)
+def shape(where: str, name: str, tensor: Tensor, size: Shape, symbols: str) -> None:
+    """A tensor of that shape."""
+    if not isinstance(tensor, Tensor):
+        raise TypeError(f"[{where}] {name}: expected a tensor {symbols}, got {type(tensor).__name__}")
+    if tensor.shape != size:
+        raise RuntimeError(f"[{where}] {name}: expected {symbols} = {list(size)}, got {list(tensor.shape)}")
+
+
+def device(where: str, name: str, tensor: Tensor, like: Tensor) -> None:
+    """On the device of `like`."""
+    if tensor.device != like.device:
+        raise RuntimeError(
+            f"[{where}] {name}: expected device {like.device}, got {tensor.device}; move all to one device"
+        )
+
+
+def pair(where: str, hx: Sequence[Tensor] | None) -> tuple[Tensor | None, Tensor | None]:
+    """The two states of an LSTM, or neither."""
+    if hx is None:
+        return None, None
+    if isinstance(hx, (tuple, list)) and len(hx) == 2:
+        return hx[0], hx[1]
+    got = f"{len(hx)} tensors" if isinstance(hx, (tuple, list)) else f"one {type(hx).__name__}"
+    raise RuntimeError(f"[{where}] hx: expected a pair (h_0, c_0), got {got}")
+
+
+def _converted(tensor: Tensor) -> bool:
+    """Whether autocast will bring it to the right dtype."""
+    return tensor.is_floating_point() and autocast(tensor.device.type)

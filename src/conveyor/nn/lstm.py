@@ -1,12 +1,13 @@
 """The LSTM as a layer."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
-from conveyor import ops
-from conveyor.nn.recurrent import Recurrent
+from conveyor.nn import checks
+from conveyor.nn.recurrent import Lengths, Recurrent
 
 
 class LSTM(Recurrent):
@@ -20,10 +21,12 @@ class LSTM(Recurrent):
         o_t = σ(W_io x_t + b_io + W_ho h_{t-1} + b_ho)       what is shown of it
         c_t = f_t ⊙ c_{t-1} + i_t ⊙ g_t                      the belt
         h_t = o_t ⊙ tanh(c_t)                                the output
+        h_t = W_hr (o_t ⊙ tanh(c_t))                         instead, if proj_size is not 0
 
     Hochreiter & Schmidhuber, "Long Short-Term Memory" (1997), appendix A.1, (7) to (9); f_t of Gers,
-    Schmidhuber & Cummins, "Learning to Forget" (2000), section 3.1. `conveyor.equations.lstm_step` is the
-    same as code.
+    Schmidhuber & Cummins, "Learning to Forget" (2000), section 3.1; W_hr of Sak, Senior & Beaufays, "Long
+    Short-Term Memory Based Recurrent Neural Network Architectures for Large Vocabulary Speech Recognition"
+    (2014), (12). `conveyor.equations.lstm_step` is the same as code.
 
     Args:
         input_size: I, the features of a step.
@@ -33,31 +36,45 @@ class LSTM(Recurrent):
         batch_first: input and output are [B, T, …] instead of [T, B, …]; the states are not affected.
         dropout: probability of zeroing an output between two layers in training.
         bidirectional: D = 2 instead of 1: a second set of weights reads from the last step to the first.
-        proj_size: 0; others are not supported yet.
+        proj_size: P, the features of h_t if W_hr projects it; 0 for none, then P below is H.
         device, dtype: of the parameters.
         forget_bias: if given, `reset_parameters` sets b_if to it and b_hf to zero in every layer and
             direction, so that it is the whole bias of the forget gate. With 1.0 the belt keeps most of
             what it carries from the start (Jozefowicz, Zaremba & Sutskever 2015). None leaves both as
             drawn, like torch.
+        checkpoint_every: n > 1 keeps the belt of every n-th step alone in training and computes the others
+            again on the way back: less memory, more time. √T needs least.
 
-    Shapes:
-        input [T, B, I], [B, T, I] if batch_first, or [T, I] for a single sequence, of T > 0 steps;
-        hx a pair (h_0, c_0) of [L*D, B, H], or [L*D, H] for a single sequence; zeros where not given;
-        output as the input, with D*H features of the last layer, forward before reverse;
-        (h_n, c_n) as hx: of the last step, for the reverse direction the first.
+    Shapes of a call:
+        input [T, B, I], [B, T, I] if batch_first, [T, I] for a single sequence, of T > 0 steps, or a
+            PackedSequence, sorted or not;
+        hx a pair (h_0, c_0) of [L*D, B, P] and [L*D, B, H], without B for a single sequence; zeros if None;
+        lengths [B], a tensor or a list of ints from 0 to T (not with a PackedSequence, which has its own): row
+            b ends after lengths[b] steps. Steps past its end come out zero and take no gradient, h_n and c_n are
+            those at its own end, from where the reverse direction starts. A row of length 0 keeps its hx;
+        resets [T, B], [B, T] if batch_first, [T] for a single sequence, of bool: a row's states are zeroed
+            before such a step, in the reverse direction after it, so that both see the same segments. With a
+            PackedSequence [T, B] over its padded rows, in the order before sorting;
+        output as the input, with D*P features of the last layer, forward before reverse;
+        (h_n, c_n) as hx: of the last step, for the reverse direction the first;
+        with return_gates also a list of `conveyor.equations.Gates` (i, f, g, o, c), one a layer and direction
+            in torch's order, each [T, B, H], [B, T, H] or [T, H] as the input, padded for a PackedSequence:
+            [T, B, H]. They are views of what training keeps anyway, and differentiable.
 
-    Parameters, of layer k: weight_ih_lk [4H, I] (above the first layer [4H, D*H]), weight_hh_lk [4H, H],
-    bias_ih_lk [4H], bias_hh_lk [4H], each stacked in the order i, f, g, o; of the reverse direction ending in
-    `_reverse`. Names and layout are torch's, so that a state dict goes both ways. They are drawn from
-    U(-1/√H, 1/√H); the same seed gives torch's numbers.
+    Parameters, of layer k: weight_ih_lk [4H, I] (above the first layer [4H, D*P]), weight_hh_lk [4H, P],
+    bias_ih_lk [4H], bias_hh_lk [4H], each stacked in the order i, f, g, o, and weight_hr_lk [P, H] with a
+    projection; of the reverse direction ending in `_reverse`. Names and layout are torch's, so that a state dict
+    goes both ways. They are drawn from U(-1/√H, 1/√H); the same seed gives torch's numbers.
 
-    float32 on the CPU runs the kernels, and stays float32 under autocast; everything else runs the equations.
+    float32 and bfloat16 on the CPU run the kernels; everything else runs the equations. Under autocast all is
+    brought to autocast's dtype, but float64.
 
     Raises:
         TypeError, ValueError: constructor arguments of the wrong type or out of range; an input that is no
-            tensor, not of 2 or 3 dimensions, or not of the weights' dtype.
-        RuntimeError: shapes that do not fit, T = 0, or tensors on several devices.
-        NotImplementedError: a PackedSequence, or proj_size above 0.
+            tensor, not of 2 or 3 dimensions, or not of the weights' dtype; lengths or resets that are no tensor.
+        RuntimeError: shapes that do not fit, T = 0, tensors on several devices; lengths below 0 or above T,
+            not as many as rows, or not of whole numbers; resets that are not bool; a PackedSequence that is
+            given lengths or does not fit its own batch_sizes.
 
     >>> import torch
     >>> from conveyor import LSTM
@@ -65,6 +82,9 @@ class LSTM(Recurrent):
     >>> output, (h_n, c_n) = lstm(torch.randn(5, 2, 3))
     >>> output.shape, h_n.shape
     (torch.Size([5, 2, 8]), torch.Size([4, 2, 4]))
+    >>> output, (h_n, c_n), gates = lstm(torch.randn(5, 2, 3), lengths=[5, 2], return_gates=True)
+    >>> output[2:, 1].any().item(), len(gates), gates[0].f.shape
+    (False, 4, torch.Size([5, 2, 4]))
     """
 
     def __init__(
@@ -81,16 +101,15 @@ class LSTM(Recurrent):
         dtype: torch.dtype | None = None,
         *,
         forget_bias: float | None = None,
+        checkpoint_every: int = 1,
     ) -> None:
-        if proj_size != 0:
-            raise NotImplementedError(f"proj_size: expected 0, got {proj_size!r}; others are not supported yet")
         if forget_bias is not None and not bias:
             raise ValueError(f"forget_bias: expected None with bias=False, got {forget_bias!r}")
-        self.proj_size = proj_size
         self.forget_bias = forget_bias
         super().__init__(
-            4, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
-        )
+            4, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size,
+            checkpoint_every, device, dtype,
+        )  # fmt: skip
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -99,21 +118,24 @@ class LSTM(Recurrent):
         if self.forget_bias is None:
             return
         forget = slice(self.hidden_size, 2 * self.hidden_size)
-        for _, _, b_ih, b_hh in self.all_weights:
+        for _, _, b_ih, b_hh, *_ in self.all_weights:
             b_ih[forget] = self.forget_bias
             b_hh[forget] = 0
 
-    def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Output, and the states (h_n, c_n) after the last step; see the class for shapes."""
-        h_0, c_0 = (None, None) if hx is None else self._pair(hx)
-        output, (h_n, c_n) = self._run(ops.lstm, input, h_0=h_0, c_0=c_0)
-        return output, (h_n, c_n)
-
-    def _pair(self, hx: Sequence[Tensor]) -> Sequence[Tensor]:
-        if isinstance(hx, (tuple, list)) and len(hx) == 2:
-            return hx
-        got = f"{len(hx)} tensors" if isinstance(hx, (tuple, list)) else f"one {type(hx).__name__}"
-        raise RuntimeError(f"[{self._get_name()}] hx: expected a pair (h_0, c_0), got {got}")
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: tuple[Tensor, Tensor] | None = None,
+        *,
+        lengths: Lengths = None,
+        resets: Tensor | None = None,
+        return_gates: bool = False,
+    ) -> Any:
+        """Output, the states (h_n, c_n) at each row's end, and the gates if asked for; see the class for shapes."""
+        h_0, c_0 = checks.pair(self._get_name(), hx)
+        output, run = self._run("lstm", input, {"h_0": h_0, "c_0": c_0}, lengths, resets, return_gates)
+        last = (run.states[0], run.states[1])
+        return (output, last, run.gates) if return_gates else (output, last)
 
     def extra_repr(self) -> str:
         """The sizes, and what is not as usual; as torch shows it."""

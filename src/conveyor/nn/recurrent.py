@@ -1,45 +1,42 @@
-"""What the recurrent layers share: parameters laid out as torch's, and the stack of layers and directions."""
+"""What the recurrent layers share: their options and parameters, and the run of layers and directions."""
 
-import math
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.rnn import PackedSequence
 
-from conveyor.nn import checks
+from conveyor import ops
+from conveyor.equations import Gates
+from conveyor.nn import checks, packing, parameters
+from conveyor.nn.precision import precision
 
-Operator = Callable[..., tuple[Tensor, ...]]
-"""A layer: (input [T, B, I], states [D, B, H]…, weights of D directions) -> (output [T, B, D*H], states…)"""
+Lengths: TypeAlias = Tensor | list[int] | int | None
+States: TypeAlias = dict[str, Tensor | None]
+"""The initial states by the names that error texts give them, h_0 and for the LSTM c_0; None is zero."""
 
 
-class Weight(NamedTuple):
-    """What a parameter is called, and its shape, in numbers and in the symbols of the error texts."""
+class Run(NamedTuple):
+    """What a network gives, in the layout of its input: final states as many as initial ones, gates if asked for."""
 
-    name: str
-    shape: tuple[int, ...]
-    symbols: str
+    output: Tensor
+    states: list[Tensor]
+    gates: list[Gates]
 
 
 class Recurrent(nn.Module):
-    """The parameters of a recurrent network of `gates` gates, and its run; subclasses bring the operator."""
+    """The parameters of a recurrent network of `gates` gates, and its run; subclasses bring the cell."""
 
     def __init__(
-        self,
-        gates: int,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int,
-        bias: bool,
-        batch_first: bool,
-        dropout: float,
-        bidirectional: bool,
-        device: torch.device | str | None,
-        dtype: torch.dtype | None,
-    ) -> None:
+        self, gates: int, input_size: int, hidden_size: int, num_layers: int, bias: bool, batch_first: bool,
+        dropout: float, bidirectional: bool, proj_size: int, checkpoint_every: int,
+        device: torch.device | str | None, dtype: torch.dtype | None,
+    ) -> None:  # fmt: skip
         super().__init__()
         checks.sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
+        checks.sizes(checkpoint_every=checkpoint_every)
+        checks.projection(proj_size, hidden_size)
         checks.flags(bias=bias, batch_first=batch_first, bidirectional=bidirectional)
         checks.dropout(dropout, num_layers)
         self.input_size = input_size
@@ -49,35 +46,17 @@ class Recurrent(nn.Module):
         self.batch_first = batch_first
         self.dropout = float(dropout)
         self.bidirectional = bidirectional
-        self._directions = 2 if bidirectional else 1
-        self._weights = [
-            self._layout(gates, layer, suffix)
-            for layer in range(num_layers)
-            for suffix in ["", "_reverse"][: self._directions]
-        ]
-        for weight in (weight for part in self._weights for weight in part):
-            setattr(self, weight.name, nn.Parameter(torch.empty(weight.shape, device=device, dtype=dtype)))
+        self.proj_size = proj_size
+        self.checkpoint_every = checkpoint_every
+        self._directions = D = 2 if bidirectional else 1
+        self._weights = parameters.layers(gates, input_size, hidden_size, proj_size, bias, num_layers, D)
+        for part in self._weights:
+            parameters.register(self, part, device, dtype)
         self.reset_parameters()
-
-    def _layout(self, gates: int, layer: int, suffix: str) -> list[Weight]:
-        """The weights of one layer and direction, in the order of `conveyor.equations.Weights`."""
-        D, H = self._directions, self.hidden_size
-        I, columns = (self.input_size, "I") if layer == 0 else (D * H, "D*H")
-        rows = "H" if gates == 1 else f"{gates}H"
-        place = f"l{layer}{suffix}"
-        weights = [
-            Weight(f"weight_ih_{place}", (gates * H, I), f"[{rows}, {columns}]"),
-            Weight(f"weight_hh_{place}", (gates * H, H), f"[{rows}, H]"),
-            Weight(f"bias_ih_{place}", (gates * H,), f"[{rows}]"),
-            Weight(f"bias_hh_{place}", (gates * H,), f"[{rows}]"),
-        ]
-        return weights if self.bias else weights[:2]
 
     def reset_parameters(self) -> None:
         """Draw every parameter from U(-1/√H, 1/√H), in torch's order: the same seed gives torch's numbers."""
-        bound = 1 / math.sqrt(self.hidden_size)
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -bound, bound)
+        parameters.reset(self, self.hidden_size)
 
     def flatten_parameters(self) -> None:
         """Do nothing: the kernels pack the weights themselves. Programs written for torch call it."""
@@ -88,48 +67,111 @@ class Recurrent(nn.Module):
         # By name at every call: parametrizations, functional_call and assignment change what stands there.
         return [[getattr(self, weight.name) for weight in part] for part in self._weights]
 
-    def _run(self, operator: Operator, input: Tensor, **states: Tensor | None) -> tuple[Tensor, list[Tensor]]:
-        """The output and the final states, in the layout of the input; a state that is None is zero."""
-        weights = self.all_weights
-        self._check(input, states, weights)
-        single = input.dim() == 2
-        x = input.unsqueeze(1) if single else input.transpose(0, 1) if self.batch_first else input
-        x = x.to(weights[0][0].dtype)  # of a lower precision under autocast
-        shape = (len(weights), x.shape[1], self.hidden_size)
-        zeros = x.new_zeros(shape)
-        first = [zeros if state is None else state.to(x.dtype).reshape(shape) for state in states.values()]
-        output, last = self._stack(operator, x, first, weights)
-        if single:
-            return output.squeeze(1), [state.squeeze(1) for state in last]
-        return output.transpose(0, 1) if self.batch_first else output, last
+    def _run(
+        self, cell: str, input: Tensor | PackedSequence, states: States, lengths: Lengths, resets: Tensor | None,
+        gates: bool = False,
+    ) -> tuple[Tensor | PackedSequence, Run]:  # fmt: skip
+        """The output as the input came, padded or packed, and the run."""
+        if not isinstance(input, PackedSequence):
+            run = self._padded(cell, input, states, lengths, resets, gates, self.batch_first)
+            return run.output, run
+        batch = checks.packed(self._get_name(), input, lengths, states["h_0"])
+        x, lengths, places = packing.padded(input, batch)
+        run = self._padded(cell, x, states, lengths, resets, gates, False)
+        return packing.repacked(run.output, places, input), run
 
-    def _check(self, input: Tensor, states: dict[str, Tensor | None], weights: list[list[Tensor]]) -> None:
-        where, like = self._get_name(), weights[0][0]
-        checks.input(where, input, self.input_size, self.batch_first, like)
-        batch = () if input.dim() == 2 else (input.shape[0 if self.batch_first else 1],)
-        shape, symbols = (len(weights), *batch, self.hidden_size), "[L*D, B, H]" if batch else "[L*D, H]"
+    def _padded(
+        self, cell: str, input: Tensor, states: States, lengths: Lengths, resets: Tensor | None, gates: bool,
+        batch_first: bool,
+    ) -> Run:  # fmt: skip
+        """Bring the input to [T, B, I], run the layers, and bring the results back to its layout."""
+        weights = self.all_weights
+        lengths = None if lengths is None else checks.lengths(self._get_name(), lengths)
+        if not checks.tracing():
+            self._check(input, states, lengths, resets, weights, batch_first)
+        single = input.dim() == 2
+        x = _steps_first(input, single, batch_first)
+        resets = None if resets is None else _steps_first(resets, single, batch_first)
+        lengths = None if lengths is None else lengths.to(x.device, torch.int64).reshape(-1)
+        layers = self._stack(cell, x, states, weights, lengths=lengths, resets=resets, gates=gates)
+        output = _as_given(layers[-1].output, single, batch_first)
+        last = [_final(layers, state, single) for state in ("h_n", "c_n")[: len(states)]]
+        shown = [gate for layer in layers for gate in _gates(layer, single, batch_first)] if gates else []
+        return Run(output, last, shown)
+
+    def _check(
+        self, input: Tensor, states: States, lengths: Tensor | None, resets: Tensor | None,
+        weights: list[list[Tensor]], batch_first: bool,
+    ) -> None:  # fmt: skip
+        where, like, P = self._get_name(), weights[0][0], self.proj_size
+        checks.input(where, input, self.input_size, batch_first, like)
+        batch = () if input.dim() == 2 else (input.shape[0 if batch_first else 1],)
         for name, state in states.items():
             if state is not None:
-                checks.tensor(where, name, state, shape, symbols, like)
+                size, symbol = (P, "P") if P and name == "h_0" else (self.hidden_size, "H")
+                symbols = f"[L*D, B, {symbol}]" if batch else f"[L*D, {symbol}]"
+                checks.tensor(where, name, state, (len(weights), *batch, size), symbols, like)
+        if lengths is not None:
+            checks.shape(where, "lengths", lengths, batch, "[B]" if batch else "one number, a tensor []")
+        if resets is not None:
+            symbols = "[T]" if not batch else "[B, T]" if batch_first else "[T, B]"
+            checks.resets(where, resets, input.shape[:-1], symbols, like)
         for part, tensors in zip(self._weights, weights, strict=True):
-            for weight, tensor in zip(part, tensors, strict=True):
-                checks.tensor(where, weight.name, tensor, weight.shape, weight.symbols, like)
+            checks.weights(where, part, tensors, like)
 
     def _stack(
-        self, operator: Operator, x: Tensor, states: list[Tensor], weights: list[list[Tensor]]
-    ) -> tuple[Tensor, list[Tensor]]:
-        finals = []
+        self, cell: str, x: Tensor, states: States, weights: list[list[Tensor]], **options: Any
+    ) -> list[ops.Layer]:
+        """Each layer over the output of the one below it."""
+        D, dtype = self._directions, precision(weights[0][0])
+        x = x.to(dtype)
+        h_0, c_0 = self._first(x, states)
+        layers: list[ops.Layer] = []
         for layer in range(self.num_layers):
             if layer and self.training and self.dropout:
                 x = functional.dropout(x, self.dropout)
-            here = slice(layer * self._directions, (layer + 1) * self._directions)
-            directions = [(*tensors, None, None)[:4] for tensors in weights[here]]
-            x, *final = operator(x, *(state[here] for state in states), directions)
-            finals.append(final)
-        return x, [torch.cat(layers) if len(layers) > 1 else layers[0] for layers in zip(*finals, strict=True)]
+            here = slice(layer * D, (layer + 1) * D)
+            part = [parameters.named(tensors, self.bias, dtype) for tensors in weights[here]]
+            c = None if c_0 is None else c_0[here]
+            layers.append(ops.layer(cell, x, h_0[here], c, part, every=self.checkpoint_every, **options))
+            x = layers[-1].output
+        return layers
+
+    def _first(self, x: Tensor, states: States) -> tuple[Tensor, Tensor | None]:
+        """The initial states h_0 [L*D, B, P or H] and c_0 [L*D, B, H], of the dtype of x [T, B, I]."""
+        zeros = x.new_zeros(len(self._weights), x.shape[1], self.hidden_size)
+        given = {
+            name: zeros if state is None else (state if state.dim() == 3 else state.unsqueeze(1)).to(x.dtype)
+            for name, state in states.items()
+        }
+        h_0 = given["h_0"]
+        return h_0[..., : self.proj_size] if h_0 is zeros and self.proj_size else h_0, given.get("c_0")
 
     def extra_repr(self) -> str:
         """The sizes, and what is not as usual; as torch shows it."""
-        usual = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0, "bidirectional": False}
+        usual = {"proj_size": 0, "num_layers": 1, "bias": True, "batch_first": False, "dropout": 0,
+                 "bidirectional": False, "checkpoint_every": 1}  # fmt: skip
         unusual = [f", {name}={getattr(self, name)}" for name in usual if getattr(self, name) != usual[name]]
         return f"{self.input_size}, {self.hidden_size}{''.join(unusual)}"
+
+
+def _steps_first(t: Tensor, single: bool, batch_first: bool) -> Tensor:
+    return t.unsqueeze(1) if single else t.transpose(0, 1) if batch_first else t
+
+
+def _as_given(t: Tensor, single: bool, batch_first: bool) -> Tensor:
+    return t.squeeze(1) if single else t.transpose(0, 1) if batch_first else t
+
+
+def _final(layers: list[ops.Layer], name: str, single: bool) -> Tensor:
+    states: list[Tensor] = [getattr(layer, name) for layer in layers]
+    state = torch.cat(states) if len(states) > 1 else states[0]
+    return state.squeeze(1) if single else state
+
+
+def _gates(layer: ops.Layer, single: bool, batch_first: bool) -> list[Gates]:
+    """Of each direction, as views of what the layer kept: gates [D, T, B, 4, H] and cells [D, T, B, H]."""
+    return [
+        Gates(*(_as_given(gate, single, batch_first) for gate in (*gates.unbind(2), cells)))
+        for gates, cells in zip(layer.gates, layer.cells, strict=True)
+    ]

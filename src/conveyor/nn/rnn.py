@@ -1,13 +1,11 @@
 """The simple recurrent network as a layer."""
 
-from functools import partial
-
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
-from conveyor import ops
-from conveyor.equations import NONLINEARITIES
-from conveyor.nn.recurrent import Recurrent
+from conveyor.nn import checks
+from conveyor.nn.recurrent import Lengths, Recurrent
 
 
 class RNN(Recurrent):
@@ -32,7 +30,7 @@ class RNN(Recurrent):
 
     >>> import torch
     >>> from conveyor import RNN
-    >>> output, h_n = RNN(3, 4, batch_first=True)(torch.randn(2, 5, 3))
+    >>> output, h_n = RNN(3, 4, batch_first=True)(torch.randn(2, 5, 3), lengths=[5, 2])
     >>> output.shape, h_n.shape
     (torch.Size([2, 5, 4]), torch.Size([1, 2, 4]))
     """
@@ -49,15 +47,24 @@ class RNN(Recurrent):
         bidirectional: bool = False,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        checkpoint_every: int = 1,
     ) -> None:
-        if nonlinearity not in NONLINEARITIES:
-            raise ValueError(f"nonlinearity: expected one of {list(NONLINEARITIES)}, got {nonlinearity!r}")
+        checks.nonlinearity(nonlinearity)
         self.nonlinearity = nonlinearity
         super().__init__(
-            1, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, device, dtype
-        )
+            1, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0,
+            checkpoint_every, device, dtype,
+        )  # fmt: skip
 
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Output, and the state h_n after the last step; see the class for shapes."""
-        output, (h_n,) = self._run(partial(ops.rnn, nonlinearity=self.nonlinearity), input, h_0=hx)
-        return output, h_n
+    def forward(
+        self,
+        input: Tensor | PackedSequence,
+        hx: Tensor | None = None,
+        *,
+        lengths: Lengths = None,
+        resets: Tensor | None = None,
+    ) -> tuple[Tensor | PackedSequence, Tensor]:
+        """Output, and the state h_n at each row's end; see the class for shapes."""
+        output, run = self._run(f"rnn_{self.nonlinearity}", input, {"h_0": hx}, lengths, resets)
+        return output, run.states[0]
