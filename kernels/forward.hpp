@@ -28,7 +28,7 @@ class ForwardPass {
         c_zeros(space.take(H)),
         projected(space.take(layout.floats(ahead * L))),
         hidden(space.take<E>(f.weights.w_hr || sizes.every > 1 ? L * H : 0)),
-        x_ahead(space.take<const E*>(ahead * L)),
+        x_ahead(space.take<const E*>(2 * ahead * L)),
         x(space.take<const E*>(2 * L)),
         h_before(space.take<const E*>(2 * L)),
         c_before(space.take<const float*>(2 * L)),
@@ -63,7 +63,7 @@ class ForwardPass {
     if (segment.from < to) place(segment.from, segment, mine);
     team.meet();
     for (long tick = segment.from; tick < to; ++tick) {
-      if (starts_ahead(tick, segment)) project(mine);
+      if (starts_ahead(tick, segment)) project(next_ahead(tick, segment), mine);
       if (sizes.every > 1 && !segment.gates && tick % sizes.every == 0) keep_belt(tick, mine);
       step(tick, segment, mine);
       if (f.weights.w_hr && !segment.gates) {
@@ -124,25 +124,30 @@ class ForwardPass {
       c[n] = kept.c(at, tick, l, segment);
       gates[n] = kept.gates(at, tick, l, segment);
     }
-    if (starts_ahead(tick, segment)) place_ahead(tick, mine);
+    if (starts_ahead(tick, segment)) place_ahead(tick, next_ahead(tick, segment), mine);
   }
 
   bool starts_ahead(long tick, const Segment& segment) const { return ahead && (tick - segment.from) % ahead == 0; }
 
-  void place_ahead(long tick, const Share& mine) const {
+  // Two tables take turns here as well.
+  const E** next_ahead(long tick, const Segment& segment) const {
+    return x_ahead + (tick - segment.from) / ahead % 2 * ahead * L;
+  }
+
+  void place_ahead(long tick, const E** table, const Share& mine) const {
     for (long l = mine.own0; l < mine.own1; ++l)
       for (long p = 0; p < ahead; ++p) {
         const bool ended = tick + p >= sizes.lanes.end[l];
         const Place at = ended ? Place{} : places.ahead(tick + p, l);
-        x_ahead[l * ahead + p] = ended ? zeros : f.x.at(at.t, at.row);
+        table[l * ahead + p] = ended ? zeros : f.x.at(at.t, at.row);
       }
   }
 
   // The projected input p ticks after the last time it was projected.
   float* waiting(long p, long l, long j) const { return projected + ((j * L + l) * ahead + p) * kWide * V; }
 
-  void project(const Share& mine) const {
-    const Term<E> term(Left<E>(x_ahead), sizes.I, w_ih);
+  void project(const E* const* table, const Share& mine) const {
+    const Term<E> term(Left<E>(table), sizes.I, w_ih);
     multiply(
         layout, mine.l0 * ahead, mine.l1 * ahead, mine.j0, mine.j1, Terms<E>{&term, 1},
         [&](long, long j, auto& sums) { load_all(sums, bias + j * kWide * V); },

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import torch
@@ -12,9 +13,10 @@ from torch import Tensor
 
 import conveyor
 from conveyor import _kernels, ops
+from conveyor.fallback import by_direction
 
 Agree = Callable[[Tensor, Tensor], None]
-CELLS = ["lstm", "tanh", "relu"]
+CELLS = ["lstm", "gru", "rnn_tanh", "rnn_relu"]
 SIZES = [  # T, B, I, H: around the rows, vectors and blocks of the kernels
     (1, 1, 1, 1),
     (2, 2, 3, 3),
@@ -44,21 +46,22 @@ def _fresh() -> Iterator[None]:
     conveyor.set_num_threads(None)
 
 
-def problem(cell: str, T: int, B: int, I: int, H: int, *, D: int = 1, bias: bool = True) -> list[Tensor]:
-    """Random input [T, B, I], h_0 and, for the LSTM, c_0 [D, B, H], and for each direction two or four weights."""
-    rows = 4 * H if cell == "lstm" else H
-    shapes = [(rows, I), (rows, H), (rows,), (rows,)][: 4 if bias else 2]
-    states = [torch.randn(D, B, H) for _ in range(2 if cell == "lstm" else 1)]
+def problem(
+    cell: str, T: int, B: int, I: int, H: int, *, D: int = 1, bias: bool = True, P: int | None = None
+) -> list[Tensor]:
+    """Random input [T, B, I], h_0, of the LSTM c_0, and each direction's weights: biases and projection or not."""
+    rows = {"lstm": 4, "gru": 3}.get(cell, 1) * H
+    shapes = [(rows, I), (rows, P or H)] + ([(rows,), (rows,)] if bias else []) + ([(P, H)] if P else [])
+    states = [torch.randn(D, B, P or H), torch.randn(D, B, H)][: 2 if cell == "lstm" else 1]
     return [torch.randn(T, B, I), *states, *(torch.randn(s) / s[-1] ** 0.5 for _ in range(D) for s in shapes)]
 
 
-def call(cell: str, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """The operator on the tensors of a problem."""
+def call(cell: str, tensors: Sequence[Tensor], **options: Any) -> tuple[Tensor, ...]:
+    """The layer on the tensors of a problem: what it gives that is not empty."""
     input, h_0, *rest = tensors
-    c_0 = [rest.pop(0)] if cell == "lstm" else []
-    each = len(rest) // len(h_0)
-    weights = [(*rest[d : d + each], None, None)[:4] for d in range(0, len(rest), each)]
-    return ops.lstm(input, h_0, *c_0, weights) if c_0 else ops.rnn(input, h_0, weights, cell)
+    c_0 = rest.pop(0) if cell == "lstm" else None
+    done = ops.layer(cell, input, h_0, c_0, by_direction(rest, len(h_0)), **options)
+    return tuple(done[: 2 if c_0 is None else 5 if options.get("gates") else 3])
 
 
 def leaves(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
@@ -72,19 +75,23 @@ def gradients(results: Sequence[Tensor], inputs: Sequence[Tensor]) -> tuple[Tens
     return torch.autograd.grad(results, inputs, cotangents)
 
 
-def solve(cell: str, tensors: Sequence[Tensor], dtype: torch.dtype = torch.float32) -> list[Tensor]:
+def solve(cell: str, tensors: Sequence[Tensor], dtype: torch.dtype = torch.float32, **options: Any) -> list[Tensor]:
     """Every result and every gradient."""
     inputs = leaves(tensors, dtype)
-    results = call(cell, inputs)
+    results = call(cell, inputs, **options)
     return [*results, *gradients(results, inputs)]
 
 
 def test_the_rule_that_chooses() -> None:
     one = torch.zeros(1)
-    assert ops.uses_kernels(one, None)
-    assert not ops.uses_kernels(one, one.double())
-    assert not ops.uses_kernels(one.bfloat16())
-    assert not ops.uses_kernels(one.to("meta"))
+    assert ops.why_not(one, one, None, [one]) is None
+    assert ops.why_not(one.bfloat16(), one, one, [one.bfloat16()]) is None
+    for wrong, words in [(one.double(), "float64"), (one.half(), "float16"), (one.to("meta"), "meta")]:
+        assert words in str(ops.why_not(wrong, one, None, [one]))
+        assert words in str(ops.why_not(one, one, None, [one, wrong]))
+    assert "bfloat16" in str(ops.why_not(one, one, None, [one.bfloat16()]))
+    with torch.autograd.forward_ad.dual_level():
+        assert "forward-mode" in str(ops.why_not(one, one, None, [one]))
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -93,6 +100,107 @@ def test_results_and_gradients_agree(cell: str, number: int, agree: Agree) -> No
     tensors = problem(cell, *SIZES[number], D=1 + number % 2, bias=number % 3 > 0)
     for got, want in zip(solve(cell, tensors), solve(cell, tensors, torch.float64), strict=True):
         agree(got, want)
+
+
+def some_lengths(T: int, B: int) -> Tensor:
+    """From 0 to T, both among them where there are rows for both."""
+    lengths = torch.randint(0, T + 1, (B,))
+    lengths[-1:], lengths[: B - 1][:1] = T, 0
+    return lengths
+
+
+OPTIONS = ["", "lengths", "resets", "lengths resets", "every", "lengths resets every", "gates", "lengths resets gates"]
+
+
+WAYS = [(cell, names, False) for cell in CELLS for names in OPTIONS if cell == "lstm" or "gates" not in names]
+
+
+@pytest.mark.parametrize(("cell", "names", "projected"), [*WAYS, *(("lstm", names, True) for names in OPTIONS)])
+def test_every_way_of_calling_agrees(cell: str, names: str, projected: bool, agree: Agree) -> None:
+    """With each number of rows: one for each way in which threads share the work, and rows to spare."""
+    torch.manual_seed(1)  # no sum of relu so near zero that rounding decides its sign
+    for number, (T, B, I, H) in enumerate([(1, 1, 1, 2), (7, 5, 8, 8), (9, 40, 33, 33), (30, 2, 5, 200)]):
+        options: dict[str, Any] = {"every": 4 if "every" in names else 1, "gates": "gates" in names}
+        options["lengths"] = some_lengths(T, B) if "lengths" in names else None
+        options["resets"] = torch.rand(T, B) < 0.2 if "resets" in names else None
+        tensors = problem(cell, T, B, I, H, D=1 + number % 2, bias=number > 0, P=H // 2 if projected else None)
+        want = solve(cell, tensors, torch.float64, **options)
+        for threads in (1, 2):
+            conveyor.set_num_threads(threads)
+            for got, witness in zip(solve(cell, tensors, **options), want, strict=True):
+                agree(got, witness)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_more_ticks_than_steps_are_kept(cell: str, agree: Agree) -> None:
+    """Rows that share lanes take more ticks than there are steps, and checkpoints count ticks."""
+    tensors = problem(cell, 40, 100, 3, 5, D=2)
+    options: dict[str, Any] = {"lengths": torch.randint(1, 41, (100,)), "every": 6}
+    for got, want in zip(solve(cell, tensors, **options), solve(cell, tensors, torch.float64, **options), strict=True):
+        agree(got, want)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_what_lies_past_the_end_does_not_matter(cell: str) -> None:
+    """NaN there reaches no result and no gradient."""
+    tensors, lengths = problem(cell, 9, 7, 5, 6, D=2), some_lengths(9, 7)
+    clean = solve(cell, tensors, lengths=lengths)
+    past = torch.arange(9).unsqueeze(1) >= lengths
+    tensors[0][past] = torch.nan
+    for got, want in zip(solve(cell, tensors, lengths=lengths), clean, strict=True):
+        assert torch.equal(got, want)
+    assert not clean[0][past].any()
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_wrong_lengths_are_refused(cell: str) -> None:
+    tensors = problem(cell, 5, 3, 4, 6)
+    for wrong in (-1, 6):
+        for dtype in (torch.float32, torch.float64):
+            with pytest.raises((ValueError, RuntimeError), match=rf"row 1.*got {wrong}|got {wrong} in row 1"):
+                solve(cell, tensors, dtype, lengths=torch.tensor([5, wrong, 0]))
+
+
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("cell", CELLS[:3])  # a rounded sum of relu may have the other sign, and no gradient at all
+def test_bfloat16_agrees(cell: str, weights: torch.dtype, agree: Agree) -> None:
+    """With the equations on the same rounded numbers; the sums and the belt are float32."""
+    for T, B, I, H in [(7, 5, 9, 9), (9, 13, 33, 33), (30, 2, 5, 64), (4, 40, 64, 100)]:
+        tensors = [t.bfloat16().float() for t in problem(cell, T, B, I, H, D=2)]
+        states = 2 if cell == "lstm" else 1
+        options: dict[str, Any] = {"lengths": some_lengths(T, B)}
+        inputs = [*leaves(tensors[: 1 + states], torch.bfloat16), *leaves(tensors[1 + states :], weights)]
+        results = call(cell, inputs, **options)
+        assert all(result.dtype is torch.bfloat16 for result in results)
+        found = gradients(results, inputs)
+        assert [gradient.dtype for gradient in found] == [input.dtype for input in inputs]
+        want = solve(cell, tensors, torch.float64, **options)
+        for got, witness in zip([*results, *found], want, strict=True):
+            agree(got.bfloat16(), witness)
+
+
+def test_bfloat16_is_the_same_with_and_without_the_instruction() -> None:
+    """Bit for bit, where the processor has it: the two builds differ in nothing else."""
+    if not {"avx512", "avx512_bf16"} <= set(_kernels.available()):
+        pytest.skip("this processor has no instruction for bfloat16")
+    script = """
+import hashlib, torch
+from conveyor import LSTM
+torch.manual_seed(0)
+lstm, input = LSTM(33, 47, num_layers=2, dtype=torch.bfloat16), torch.randn(9, 13, 33, dtype=torch.bfloat16)
+output = lstm(input)[0]
+output.square().sum().backward()
+for t in (output, *(p.grad for p in lstm.parameters())):
+    print(hashlib.sha256(t.detach().view(torch.int16).numpy().tobytes()).hexdigest())
+"""
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", script], env=os.environ | {"CONVEYOR_ISA": isa}, capture_output=True, text=True,
+            timeout=60, check=True,
+        ).stdout
+        for isa in ("avx512", "avx512_bf16")
+    ]  # fmt: skip
+    assert runs[0] == runs[1] != ""
 
 
 @pytest.mark.parametrize("D", [1, 2])
@@ -159,37 +267,6 @@ def test_partial_gradients_agree(used: list[int], wanted: list[int], agree: Agre
         agree(got, want)
 
 
-@pytest.mark.parametrize("keep", [False, True])
-@pytest.mark.parametrize("cell", CELLS)
-def test_the_operators_keep_torchs_rules(cell: str, keep: bool) -> None:
-    """Schema, fake tensors, autograd registration and tracing, as torch checks them."""
-    name = cell if cell == "lstm" else f"rnn_{cell}"
-    input, h_0, *rest = problem(cell, 3, 5, 4, 8, D=2)
-    c_0 = rest.pop(0) if cell == "lstm" else h_0.new_empty(0)
-    tensors = [t.requires_grad_(keep) for t in (input, h_0, c_0, *rest)]
-    torch.library.opcheck(torch.ops.conveyor.recurrent.default, (name, *tensors[:3], tensors[3:], keep))
-    if not keep:
-        return
-    input, h_0, c_0, *weights = (t.detach() for t in tensors)
-    y, h_n, c_n, gates, cells = torch.ops.conveyor.recurrent(name, input, h_0, c_0, weights, True)
-    arguments = (name, y, h_n, c_n, input, h_0, c_0, weights, y, gates, cells, True, True)
-    torch.library.opcheck(torch.ops.conveyor.recurrent_backward.default, arguments)
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_second_derivatives_agree(cell: str, agree: Agree) -> None:
-    """Of a gradient penalty, where the input depends on a weight whose gradient must not be counted twice."""
-    tensors, found = problem(cell, 4, 3, 5, 6, D=2), []
-    for dtype in (torch.float32, torch.float64):
-        input, *others = leaves(tensors, dtype)
-        tied = input * others[-1].sum()
-        results = call(cell, [tied, *others])
-        (dx,) = torch.autograd.grad(sum(y.square().sum() for y in results), input, create_graph=True)
-        found.append(torch.autograd.grad(dx.square().sum(), [input, *others]))
-    for got, want in zip(*found, strict=True):
-        agree(got, want)
-
-
 def test_nothing_is_remembered_of_changed_weights() -> None:
     tensors = problem("lstm", 3, 2, 4, 8)
     before = call("lstm", tensors)[0]
@@ -217,7 +294,7 @@ def test_nan_stays_in_its_row(cell: str, where: str) -> None:
     assert forward[first:].isnan().all()
 
 
-@pytest.mark.parametrize("cell", ["lstm", "tanh"])
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn_tanh"])
 def test_infinities_saturate(cell: str, agree: Agree) -> None:
     tensors = problem(cell, 3, 4, 1, 33)
     tensors[0][1, 0], tensors[0][1, 1], tensors[0][1, 2] = torch.inf, -torch.inf, 3e38

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from conveyor.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
     from conveyor.nn.replace import replace, restore
-    from conveyor.threads import get_num_threads, set_num_threads
     from conveyor.tasks import load
+    from conveyor.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 

@@ -37,10 +37,7 @@ def _recurrent(info: Any, in_dims: Any, cell: str, input, h_0, c_0, weights, len
     N, of_weights = info.batch_size, in_dims[4]
     if any(dim is not None for dim in of_weights):
         return _each(torch.ops.conveyor.recurrent, N, in_dims, cell, input, h_0, c_0, weights, lengths, resets, every)
-    folded = [
-        _rows(t, dim, rows, N)
-        for t, dim, rows in zip((input, h_0, c_0), in_dims[1:4], (1, 1, 1), strict=True)
-    ]
+    folded = [_rows(t, dim, rows, N) for t, dim, rows in zip((input, h_0, c_0), in_dims[1:4], (1, 1, 1), strict=True)]
     steps = [_rows(t, dim, rows, N) for t, dim, rows in zip((lengths, resets), in_dims[5:7], (0, 1), strict=True)]
     results = torch.ops.conveyor.recurrent(cell, *folded, weights, *steps, every)
     return tuple(zip(*(_samples(t, rows, N) for t, rows in zip(results, (1, 1, 1, 2, 2), strict=True)), strict=True))
@@ -56,15 +53,14 @@ def _recurrent_backward(info: Any, in_dims: Any, cell: str, *arguments):  # type
         return _each(operator, N, in_dims, cell, *arguments)
     rows = (1, 1, 1, 2, 2, 1, 1, 1, None, 1, 2, 2, 0, 1)
     folded = [
-        t if place is None else _rows(t, dim, place, N)
-        for t, dim, place in zip(arguments, dims, rows, strict=False)
+        t if place is None else _rows(t, dim, place, N) for t, dim, place in zip(arguments, dims, rows, strict=False)
     ]
     every, (of_input, of_states, of_weights_too, of_sums) = arguments[14], wanted
     dx, dh_0, dc_0, _, dsums = operator(cell, *folded, every, of_input, of_states, False, of_weights_too or of_sums)
     dweights = _weight_gradients(cell, folded, dsums, N) if of_weights_too else []
     small = [_samples(t, 1, N) for t in (dx, dh_0, dc_0)]
     sums = _samples(dsums, 2, N) if of_sums else (dsums.new_empty(0), None)
-    values, places = zip(*small, ([dw for dw in dweights], [0] * len(dweights)), sums, strict=True)
+    values, places = zip(*small, (dweights, [0] * len(dweights)), sums, strict=True)
     return tuple(values), tuple(places)
 
 
@@ -125,7 +121,9 @@ def _each(operator: Any, N: int, in_dims: Any, cell: str, *arguments: Any) -> An
             return [take(t, d, n) for t, d in zip(argument, dim, strict=True)]
         return argument if dim is None else argument.select(dim, n)
 
-    calls = [operator(cell, *(take(t, dim, n) for t, dim in zip(arguments, in_dims[1:], strict=True))) for n in range(N)]
+    calls = [
+        operator(cell, *(take(t, dim, n) for t, dim in zip(arguments, in_dims[1:], strict=True))) for n in range(N)
+    ]
     results, places = [], []
     for values in zip(*calls, strict=True):
         several = isinstance(values[0], list | tuple)

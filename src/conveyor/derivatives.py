@@ -123,7 +123,8 @@ def _keep(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
 
 
 def _differentiate(ctx, *cotangents):  # type: ignore[no-untyped-def]
-    kept, tensors = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
+    saved = ctx.saved_tensors  # asked for once: checkpointing computes them again
+    kept, tensors = saved[:3], saved[3:]
     _, of_input, of_h, of_c, of_weights, *_ = ctx.needs_input_grad
     needed = (of_input, of_h, of_c, any(of_weights))
     return None, *_gradients(ctx.arguments.replaced(tensors), cotangents, kept, needed), None, None, None
@@ -140,9 +141,10 @@ def _keep_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
 
 
 def _differentiate_backward(ctx, ddx, ddh_0, ddc_0, ddweights, _):  # type: ignore[no-untyped-def]
-    arguments = ctx.arguments.replaced(ctx.saved_tensors[5:])
+    saved = ctx.saved_tensors
+    arguments = ctx.arguments.replaced(saved[5:])
     seconds = [ddx, ddh_0, ddc_0, *(ddweights or [None] * len(arguments.weights))]
-    of_cotangents, input, h_0, c_0, weights = _second(arguments, ctx.saved_tensors[:5], seconds)
+    of_cotangents, input, h_0, c_0, weights = _second(arguments, saved[:5], seconds)
     return None, *of_cotangents, input, h_0, c_0, weights, *[None] * 10
 
 
@@ -166,7 +168,8 @@ class _Recurrent(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *cotangents):  # type: ignore[no-untyped-def]
-        kept, tensors = ctx.saved_tensors[:3], ctx.saved_tensors[3:]
+        saved = ctx.saved_tensors  # asked for once: checkpointing computes them again
+        kept, tensors = saved[:3], saved[3:]
         _, of_input, of_h, of_c, _, _, *of_weights = ctx.needs_input_grad
         needed = (of_input, of_h, of_c, any(of_weights))
         *of_others, weights = _gradients(ctx.arguments.replaced(tensors), cotangents, kept, needed)
@@ -193,7 +196,8 @@ class _RecurrentBackward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, ddx, ddh_0, ddc_0, _, *ddweights):  # type: ignore[no-untyped-def]
-        arguments = ctx.arguments.replaced(ctx.saved_tensors[5:])
+        saved = ctx.saved_tensors
+        arguments = ctx.arguments.replaced(saved[5:])
         seconds = [ddx, ddh_0, ddc_0, *(ddweights or [None] * len(arguments.weights))]
-        of_cotangents, input, h_0, c_0, weights = _second(arguments, ctx.saved_tensors[:5], seconds)
+        of_cotangents, input, h_0, c_0, weights = _second(arguments, saved[:5], seconds)
         return None, None, *of_cotangents, *[None] * 3, input, h_0, c_0, None, None, *weights

@@ -84,5 +84,3 @@ def _named(weights: Sequence[Tensor]) -> equations.Weights:
     w_hr = others.pop() if len(others) % 2 else None  # an odd one is the projection: there are two biases or none
     b_ih, b_hh = others or (None, None)
     return equations.Weights(w_ih, w_hh, b_ih, b_hh, w_hr)
-
-

@@ -3,7 +3,7 @@
 `conveyor::recurrent` computes the layer and, where a gradient will be asked for, keeps what that needs;
 `conveyor::recurrent_backward` is back-propagation through time, and its own derivative goes through the equations.
 
-The large arrays are all float32 or all bfloat16; the belt (c_0, c_n) and what is kept (gates, cells) are float32 always.
+The large arrays are all float32 or all bfloat16; the belt (c_0, c_n) and what is kept (gates, cells) are float32.
 `every` is 0 to keep nothing, 1 for the gates and cells of every step, n for the belt of every n-th tick alone, from
 which backward works out the rest. What does not apply is an empty tensor.
 """
@@ -51,13 +51,14 @@ def results(
     """What `recurrent` returns, not yet filled: gates [D, T, B, 4, H] and cells [D, T, B, H]."""
     (T, B), (D, _, P), H = input.shape[:2], h_0.shape, hidden_size(cell, weights)
     output = input.new_empty(T, B, D * P)
-    cells = T if every == 1 else (T if lengths is None else 2 * T) // max(every, 1) + (1 if lengths is None else 2)
-    gates_kept, cells_kept = every == 1 and cell in KEPT, every > 0 and cell == "lstm"
-    gates = c_0.new_empty((D, T, B, 4, H) if gates_kept else 0)
-    return (
-        output, h_0.new_empty(h_0.shape), c_0.new_empty(c_0.shape), gates,
-        c_0.new_empty((D, cells, B, H) if cells_kept else 0),
-    )  # fmt: skip
+    gates = c_0.new_empty((D, T, B, 4, H) if every == 1 and cell in KEPT else 0)
+    if every == 0 or cell != "lstm":
+        cells = c_0.new_empty(0)
+    elif every == 1:
+        cells = c_0.new_empty(D, T, B, H)
+    else:  # as many as kernels/lanes.hpp says, not all of them used
+        cells = c_0.new_zeros(D, T // every + 1 if lengths is None else 2 * T // every + 2, B, H)
+    return output, h_0.new_empty(h_0.shape), c_0.new_empty(c_0.shape), gates, cells
 
 
 def gradients(
@@ -93,7 +94,8 @@ def _wide(t: Tensor | None) -> Tensor | None:
 
 
 def _given(t: Tensor) -> Tensor | None:
-    return t if t.numel() else None
+    """None in the place of an empty tensor."""
+    return t.contiguous() if t.numel() else None
 
 
 def _forward(
@@ -134,7 +136,7 @@ def _backward(
     run = _kernels.backward if wide else _kernels.backward_bfloat16
     run(
         cell, _dense(input), h_0.contiguous(), c_0.contiguous() if belt else None, [_wide(w) for w in weights],
-        output, _given(gates), _given(cells), _dense(dy), _wide(dh_n), _wide(dc_n) if belt else None, _wide(dgates),
+        _dense(output), _given(gates), _given(cells), _dense(dy), _wide(dh_n), _wide(dc_n) if belt else None, _wide(dgates),
         _wide(dcells), dx if of_input else None, dh if of_states else None, dc_0 if of_states and belt else None, dws,
         dsums if of_sums else None, _whole(lengths), _whole(resets), every, get_num_threads(),
     )  # fmt: skip

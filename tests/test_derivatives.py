@@ -1,0 +1,172 @@
+"""The operators under torch's compilers and transforms, with the equations in float64 as the witness."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.func import grad, jacrev, jvp, vmap
+
+from conveyor import ops
+from conveyor.fallback import by_direction
+
+Agree = Callable[[Tensor, Tensor], None]
+CELLS = ["lstm", "gru", "rnn_tanh", "rnn_relu"]
+T, B, I, H, N = 6, 4, 5, 7, 3
+OPTIONS = ["", "lengths", "resets", "lengths resets"]
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    torch.manual_seed(0)
+
+
+def weights(cell: str, D: int, P: int | None = None) -> tuple[Tensor, ...]:
+    rows = {"lstm": 4, "gru": 3}.get(cell, 1) * H
+    shapes = [(rows, I), (rows, P or H), (rows,), (rows,), *([(P, H)] if P else [])]
+    return tuple(torch.randn(shape) / 3 for _ in range(D) for shape in shapes)
+
+
+def options(names: str) -> dict[str, Tensor]:
+    all = {"lengths": torch.tensor([3, 0, T, 5]), "resets": torch.rand(T, B) < 0.3}
+    return {name: all[name] for name in names.split()}
+
+
+def loss_of(cell: str, D: int, P: int | None, **options: Any) -> Callable[..., Tensor]:
+    """A function of the weights and the input that uses every result."""
+    h_0, c_0 = torch.randn(D, B, P or H), torch.randn(D, B, H)
+
+    def loss(weights: tuple[Tensor, ...], input: Tensor) -> Tensor:
+        states = (h_0.to(input.dtype), c_0.to(input.dtype) if cell == "lstm" else None)
+        done = ops.layer(cell, input, *states, by_direction(weights, D), **options)
+        return done.output.square().sum() + done.h_n.sin().sum() + done.c_n.cos().sum()
+
+    return loss
+
+
+def wide(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(t.double() for t in tensors)
+
+
+@pytest.mark.parametrize("every", [0, 1, 3])
+@pytest.mark.parametrize("names", ["", "lengths resets"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_operators_keep_torchs_rules(cell: str, names: str, every: int) -> None:
+    """Schema, fake tensors, autograd registration and tracing, as torch checks them."""
+    chosen = {"lengths": None, "resets": None} | options(names)
+    of = [t.requires_grad_(every > 0) for t in weights(cell, 2)]
+    input, h_0 = (t.requires_grad_(every > 0) for t in (torch.randn(T, B, I), torch.randn(2, B, H)))
+    c_0 = torch.randn(2, B, H if cell == "lstm" else 0, requires_grad=every > 0 and cell == "lstm")
+    torch.library.opcheck(torch.ops.conveyor.recurrent.default, (cell, input, h_0, c_0, of, *chosen.values(), every))
+    if not every:
+        return
+    input, h_0, c_0, *of = (t.detach() for t in (input, h_0, c_0, *of))
+    y, h_n, c_n, gates, cells = torch.ops.conveyor.recurrent(cell, input, h_0, c_0, of, *chosen.values(), every)
+    given = (y, h_n, c_n, *((gates, cells) if every == 1 and cell == "lstm" else (None, None)))
+    arguments = (*given, input, h_0, c_0, of, y, gates, cells, *chosen.values(), every, True, True, True, True)
+    torch.library.opcheck(torch.ops.conveyor.recurrent_backward.default, (cell, *arguments))
+
+
+@pytest.mark.parametrize("names", OPTIONS)
+@pytest.mark.parametrize("D", [1, 2])
+@pytest.mark.parametrize("cell", CELLS)
+def test_gradients_of_each_sample(cell: str, D: int, names: str, agree: Agree) -> None:
+    loss, of, inputs = loss_of(cell, D, None, **options(names)), weights(cell, D), torch.randn(N, T, B, I)
+    found = vmap(grad(loss), (None, 0))(of, inputs)
+    for n in range(N):
+        for got, want in zip(found, grad(loss)(wide(of), inputs[n].double()), strict=True):
+            agree(got[n], want)
+
+
+def test_gradients_of_each_sample_through_a_projection(agree: Agree) -> None:
+    loss, of, inputs = loss_of("lstm", 2, 3), weights("lstm", 2, 3), torch.randn(N, T, B, I)
+    found = vmap(grad(loss), (None, 0))(of, inputs)
+    for n in range(N):
+        for got, want in zip(found, grad(loss)(wide(of), inputs[n].double()), strict=True):
+            agree(got[n], want)
+
+
+@pytest.mark.parametrize("of_inputs", [0, None])
+@pytest.mark.parametrize("cell", CELLS)
+def test_an_ensemble(cell: str, of_inputs: int | None, agree: Agree) -> None:
+    loss, of = loss_of(cell, 2, None, lengths=torch.tensor([3, 0, T, 5])), weights(cell, 2)
+    several = tuple(torch.stack([w * (1 + 0.1 * n) for n in range(N)]) for w in of)
+    inputs = torch.randn(N, T, B, I) if of_inputs == 0 else torch.randn(T, B, I)
+    found = vmap(grad(loss), (0, of_inputs))(several, inputs)
+    for n in range(N):
+        input = inputs[n] if of_inputs == 0 else inputs
+        for got, want in zip(found, grad(loss)(wide(tuple(w[n] for w in several)), input.double()), strict=True):
+            agree(got[n], want)
+
+
+def test_lengths_of_each_sample(agree: Agree) -> None:
+    of, inputs, lengths = weights("gru", 2), torch.randn(N, T, B, I), torch.randint(0, T + 1, (N, B))
+    h_0 = torch.randn(2, B, H)
+
+    def output(input: Tensor, lengths: Tensor) -> Tensor:
+        return ops.layer("gru", input, h_0.to(input.dtype), None, by_direction(of, 2), lengths=lengths).output
+
+    found = vmap(output)(inputs, lengths)
+    for n in range(N):
+        agree(found[n], output(inputs[n], lengths[n]))
+
+
+@pytest.mark.parametrize("names", ["", "lengths resets"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_second_derivatives(cell: str, names: str, agree: Agree) -> None:
+    """Of a gradient penalty: by torch.func, and by autograd where the input depends on a weight as well."""
+    loss, of, input = loss_of(cell, 2, None, **options(names)), weights(cell, 2), torch.randn(T, B, I)
+
+    def penalty(of: tuple[Tensor, ...], input: Tensor) -> Tensor:
+        return grad(loss, 1)(of, input).square().sum()
+
+    def tied(of: tuple[Tensor, ...], input: Tensor) -> tuple[Tensor, ...]:
+        of, x = tuple(w.clone().requires_grad_() for w in of), input.clone().requires_grad_()
+        (dx,) = torch.autograd.grad(loss(of, x * of[-1].sum()), x, create_graph=True)
+        return torch.autograd.grad(dx.square().sum(), [x, *of])
+
+    for differentiate in (grad(penalty), tied):
+        found, want = differentiate(of, input), differentiate(wide(of), input.double())
+        for got, witness in zip(found, want, strict=True):
+            agree(got, witness)
+
+
+def test_third_derivatives(agree: Agree) -> None:
+    loss, of, input = loss_of("lstm", 1, None), weights("lstm", 1), torch.randn(T, B, I)
+    third = grad(lambda x: grad(lambda y: grad(loss, 1)(of, y).square().sum())(x).square().sum())
+    wider = grad(lambda x: grad(lambda y: grad(loss, 1)(wide(of), y).square().sum())(x).square().sum())
+    agree(third(input), wider(input.double()))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_forward_mode(cell: str, agree: Agree) -> None:
+    """By the equations, which the kernels leave it to."""
+    loss, of = loss_of(cell, 2, None), weights(cell, 2)
+    input, tangent = torch.randn(2, T, B, I)
+    agree(
+        jvp(lambda x: loss(of, x), (input,), (tangent,))[1],
+        jvp(lambda x: loss(wide(of), x), (input.double(),), (tangent.double(),))[1],
+    )
+
+
+def test_a_jacobian(agree: Agree) -> None:
+    """Reverse mode over every output at once: the rows of one larger batch."""
+    of, input = weights("lstm", 1), torch.randn(3, 2, I)
+
+    def last(input: Tensor) -> Tensor:
+        zeros = input.new_zeros(1, 2, H)
+        return ops.layer("lstm", input, zeros, zeros, by_direction([w.to(input.dtype) for w in of], 1)).h_n
+
+    agree(jacrev(last)(input), jacrev(last)(input.double()))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_checkpointing_gives_the_same(cell: str) -> None:
+    """torch's own, which runs the layer again."""
+    loss, of, input = loss_of(cell, 2, None), weights(cell, 2), torch.randn(T, B, I)
+    found = []
+    for run in (loss, lambda *a: torch.utils.checkpoint.checkpoint(loss, *a, use_reentrant=False)):
+        leaves = tuple(w.clone().requires_grad_() for w in of)
+        found.append(torch.autograd.grad(run(leaves, input), leaves))
+    assert all(map(torch.equal, *found))
