@@ -10,12 +10,10 @@ gradients of all parameters and of the input for a given gradient of the output.
 """
 
 import copy
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from statistics import geometric_mean, median
+from statistics import geometric_mean
 from typing import NamedTuple
 
 import machine
@@ -23,6 +21,7 @@ import memory
 import torch
 import tyro
 from matplotlib.figure import Figure
+from measuring import Task, alternate, compare
 from torch import Tensor, nn
 
 from conveyor import LSTM
@@ -34,8 +33,6 @@ GRID = (
 AGAINST_TORCH = 1e-4  # both are float32, and gradients of weights are sums over up to 100,000 rows
 AGAINST_EQUATIONS = 1e-5  # which are float64, and slow: the points below this many operations
 SMALL = 1e9
-
-Task = Callable[[], tuple[Tensor, ...]]
 
 
 @dataclass(frozen=True)
@@ -124,29 +121,6 @@ def task(layer: nn.Module, mode: str, input: Tensor, dy: Tensor) -> Task:
         return output, h_n, c_n, *torch.autograd.grad(output, wanted, dy)
 
     return train if mode == "train" else infer
-
-
-def compare(got: tuple[Tensor, ...], want: tuple[Tensor, ...], allowed: float, point: str) -> float:
-    """The largest error of any tensor over its largest magnitude; ends the benchmark where that is too large."""
-    pairs = zip(got, want, strict=True)
-    error = max(((mine - theirs).abs().max() / theirs.abs().max()).item() for mine, theirs in pairs)
-    if not error <= allowed:
-        raise SystemExit(f"[layer] {point}: results differ by {error:.1e}, allowed {allowed:.0e}; no times are shown")
-    return error
-
-
-def alternate(tasks: list[Task], seconds: float) -> list[float]:
-    """Median seconds of each task, run in turns for as long as given, at least five times."""
-    for task in tasks * 3:
-        task()
-    times: list[list[float]] = [[] for _ in tasks]
-    end = time.perf_counter() + seconds
-    while len(times[0]) < 5 or time.perf_counter() < end:
-        for task, taken in zip(tasks, times, strict=True):
-            start = time.perf_counter()
-            task()
-            taken.append(time.perf_counter() - start)
-    return [median(taken) for taken in times]
 
 
 def table(title: str, results: list[Result], peak: float) -> str:

@@ -170,9 +170,9 @@ struct Layer {
     const std::int64_t* values = whole("lengths", lengths, {B});
     for (long b = 0; values && b < B; ++b)
       if (values[b] < 0 || values[b] > T)
-        throw nb::value_error(("[" + name + "] lengths: row " + std::to_string(b) + ": expected 0 to " +
-                               std::to_string(T) + ", the steps of the input, got " + std::to_string(values[b]))
-                                  .c_str());
+        throw std::runtime_error("[" + name + "] lengths: expected 0 to T = " + std::to_string(T) +
+                                 " steps in every row, got " + std::to_string(values[b]) + " in row " +
+                                 std::to_string(b));
     return values;
   }
 };
@@ -290,6 +290,11 @@ void backward(const std::string& cell, const Array<const E>& x, const Array<cons
   }
 }
 
+int threads_used(const std::string& cell, long T, long B, long I, long H, long P, int threads) {
+  const LanePlan plan(nullptr, T, B, kernels().rows);
+  return kernels().useful({T, B, I, H, P, false, plan.lanes(), nullptr, 1}, gates_of(cell_named(cell)), threads);
+}
+
 std::vector<std::string> available() {
   std::vector<std::string> names;
   for (int n = 0; available_isa(n); ++n) names.push_back(available_isa(n));
@@ -347,6 +352,8 @@ NB_MODULE(_kernels, m) {
   m.def("isa", [] { return std::string(isa()); }, "Name of the build in use.");
   m.def("available", &available, "Names of the builds this processor can run, best first.");
   m.def("share_openmp", &share_openmp, "Run on the OpenMP threads this process has loaded; whether there are any.");
+  m.def("threads_used", &threads_used, nb::arg("cell"), nb::arg("T"), nb::arg("B"), nb::arg("I"), nb::arg("H"),
+        nb::arg("P"), nb::arg("threads"), "How many threads of those given a sequence of these sizes is worth.");
   m.def("processors", &available_processors, "Processors this process may run on.");
   m.def("peak_gflops", &peak_gflops, nb::arg("threads"), "Multiply-adds out of registers, 10^9 operations a second.");
 }

@@ -39,21 +39,18 @@ class ForwardPass {
         kept{sizes, places, f.gates, f.cells, f.c_n, f.c_0, c_zeros} {}
 
   void run(const Team& team) const {
-    prepare(team);
-    advance(sizes.lanes.ticks, Segment{}, team);
+    if (sizes.lanes.ticks == 1) {
+      single_tick(team);
+    } else {
+      prepare(team);
+      advance(sizes.lanes.ticks, Segment{}, team);
+    }
     for (long b = team.begin(sizes.B); b < team.end(sizes.B); ++b) end_row(b);
   }
 
   void prepare(const Team& team) const {
-    const long j0 = team.begin(layout.panels), j1 = team.end(layout.panels);
-    pack<E>(layout, f.weights.w_ih, sizes.I, w_ih, j0, j1);
-    pack<E>(layout, f.weights.w_hh, P, w_hh, j0, j1);
-    if (f.weights.w_hr) pack<E>(outputs, f.weights.w_hr, H, w_hr, team.begin(outputs.panels), team.end(outputs.panels));
-    prepare_bias(j0, j1);
-    places.start(team.begin(L), team.end(L));
-    if (team.index != 0) return;
-    clear(zeros, widest());
-    clear(c_zeros, H);
+    pack_weights(team.begin(layout.panels), team.end(layout.panels), 0, w_ih, w_hh);
+    prepare_tables(team);
   }
 
   // The segment's ticks before `to`, which all members of the team enter together and leave together.
@@ -63,9 +60,9 @@ class ForwardPass {
     if (segment.from < to) place(segment.from, segment, mine);
     team.meet();
     for (long tick = segment.from; tick < to; ++tick) {
-      if (starts_ahead(tick, segment)) project(next_ahead(tick, segment), mine);
+      if (starts_ahead(tick, segment)) project(next_ahead(tick, segment), {w_ih, w_hh, 0}, mine);
       if (sizes.every > 1 && !segment.gates && tick % sizes.every == 0) keep_belt(tick, mine);
-      step(tick, segment, mine);
+      step(tick, segment, {w_ih, w_hh, 0}, mine);
       if (f.weights.w_hr && !segment.gates) {
         if (!lanes) team.meet();
         project_output(tick, lanes, mine, team);
@@ -78,6 +75,48 @@ class ForwardPass {
 
  private:
   static constexpr long kProjectedRows = 96;
+
+  // Panels [j0, j1), of which panel `start` is the first there.
+  void pack_weights(long j0, long j1, long start, float* to_ih, float* to_hh) const {
+    pack<E>(layout, f.weights.w_ih, sizes.I, to_ih, j0, j1, start);
+    pack<E>(layout, f.weights.w_hh, P, to_hh, j0, j1, start);
+  }
+
+  void prepare_tables(const Team& team) const {
+    if (f.weights.w_hr) pack<E>(outputs, f.weights.w_hr, H, w_hr, team.begin(outputs.panels), team.end(outputs.panels));
+    prepare_bias(team.begin(layout.panels), team.end(layout.panels));
+    places.start(team.begin(L), team.end(L));
+    if (team.index != 0) return;
+    clear(zeros, widest());
+    clear(c_zeros, H);
+  }
+
+  // Of a single tick the weights are used once: a few panels at a time are packed where they stay in the cache.
+  void single_tick(const Team& team) const {
+    prepare_tables(team);
+    Share mine(team, false, L, layout.panels);
+    place(0, Segment{}, mine);
+    team.meet();
+    const long last = mine.j1, some = L == 1 ? kMany : 1, start = mine.j0;
+    float* const own_ih = panel_at(w_ih, start, words<E>(sizes.I));
+    float* const own_hh = panel_at(w_hh, start, words<E>(P));
+    for (; mine.j0 < last; mine.j0 = mine.j1) {
+      mine.j1 = least(mine.j0 + some, last);
+      pack_weights(mine.j0, mine.j1, mine.j0, own_ih, own_hh);
+      const Packed weights{own_ih, own_hh, mine.j0};
+      if (ahead) project(x_ahead, weights, mine);
+      step(0, Segment{}, weights, mine);
+    }
+    team.meet();
+    if (f.weights.w_hr) project_output(0, false, mine, team);
+    team.meet();
+  }
+
+  // The packed weights at hand: from panel `start` on.
+  struct Packed {
+    const float *w_ih, *w_hh;
+    long start;
+  };
 
   // Few lanes: their input is projected for many ticks at once, so that its weights are not read at each. As many
   // blocks as that takes, and all alike.
@@ -146,8 +185,8 @@ class ForwardPass {
   // The projected input p ticks after the last time it was projected.
   float* waiting(long p, long l, long j) const { return projected + ((j * L + l) * ahead + p) * kWide * V; }
 
-  void project(const E* const* table, const Share& mine) const {
-    const Term<E> term(Left<E>(table), sizes.I, w_ih);
+  void project(const E* const* table, const Packed& weights, const Share& mine) const {
+    const Term<E> term(Left<E>(table), sizes.I, weights.w_ih, weights.start);
     multiply(
         layout, mine.l0 * ahead, mine.l1 * ahead, mine.j0, mine.j1, Terms<E>{&term, 1},
         [&](long, long j, auto& sums) { load_all(sums, bias + j * kWide * V); },
@@ -155,10 +194,11 @@ class ForwardPass {
   }
 
   // sums = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh, and the cell's own part.
-  void step(long tick, const Segment& segment, const Share& mine) const {
+  void step(long tick, const Segment& segment, const Packed& weights, const Share& mine) const {
     const long n = turn(tick), end = least(mine.l1, places.active(tick));
     const ForwardStep<E> at{h_before + n, c_before + n, c + n, h + n, f.gates || segment.gates ? gates + n : nullptr};
-    const Term<E> terms[] = {{Left<E>(x + n), sizes.I, w_ih}, {Left<E>(h_before + n), P, w_hh}};
+    const Term<E> terms[] = {{Left<E>(x + n), sizes.I, weights.w_ih, weights.start},
+                             {Left<E>(h_before + n), P, weights.w_hh, weights.start}};
     if (!ahead)
       return multiply(
           layout, mine.l0, end, mine.j0, mine.j1, Terms<E>{terms, 2},

@@ -106,6 +106,8 @@ struct Passes {
 // What one build of the kernels offers. The workspace, counted in floats, is aligned to 64 bytes.
 struct Kernels {
   int rows;  // of a full block: the number of rows that keeps a core busy
+  // How many threads of those given a sequence of these sizes is worth.
+  int (*useful)(const Sizes&, int gates, int threads);
   Passes<float> single;
   Passes<bf16> half;
   void (*sigmoid)(const float* from, float* to, long count);

@@ -45,22 +45,22 @@ CONVEYOR_INLINE void pack_tiles(const float* from, long K, long rows, float* to,
       [&](long k, Vec column) { store(to + k * stride, column); });
 }
 
-// Weights [G H, K], panels [j0, j1): the gates of a unit side by side.
+// Weights [G H, K], panels [j0, j1) of those that start with `start`: the gates of a unit side by side.
 template <class E, int G>
-void pack(const Units<G>& units, const float* w, long K, float* panels, long j0, long j1) {
+void pack(const Units<G>& units, const float* w, long K, float* panels, long j0, long j1, long start = 0) {
   for (long j = j0; j < j1; ++j)
     for (int g = 0; g < G; ++g)
       pack_tiles<E>(w + (g * units.n + j * V) * K, K, least(V, units.n - j * V),
-                    panels + j * words<E>(K) * kWide * V + g * V, G * V);
+                    panel_at(panels, j, words<E>(K), start) + g * V, G * V);
 }
 
-// Weights [N, K], panels [j0, j1): the product with their transpose.
+// Weights [N, K], panels [j0, j1) likewise: the product with their transpose.
 template <class E>
-void pack(const Columns& columns, const float* w, long K, float* panels, long j0, long j1) {
+void pack(const Columns& columns, const float* w, long K, float* panels, long j0, long j1, long start = 0) {
   for (long j = j0; j < j1; ++j)
     for (int g = 0; g < columns.width(j); ++g) {
       const long n = columns.first(j) + g * V;
-      pack_tiles<E>(w + n * K, K, least(V, columns.n - n), panels + j * words<E>(K) * kWide * V + g * V,
+      pack_tiles<E>(w + n * K, K, least(V, columns.n - n), panel_at(panels, j, words<E>(K), start) + g * V,
                     columns.width(j) * V);
     }
 }
@@ -79,7 +79,7 @@ void pack_rows(const Columns& columns, const Row& row, long K, float* panels, lo
   for (long j = j0; j < j1; ++j) {
     const long first = columns.first(j);
     const int width = columns.width(j);
-    float* to = panels + j * words<E>(K) * kWide * V;
+    float* to = panel_at(panels, j, words<E>(K));
     for (long k = 0; k < K; k += kPack<E>)
       for (int g = 0; g < width; ++g, to += V)
         store(to, column_words<E>(row, k, K, first + g * V, columns.n - first - g * V));

@@ -64,16 +64,23 @@ struct Left {
   const E* at(long r) const { return (table ? table[r] : data + r * stride) + column; }
 };
 
+// Where panel j of a matrix lies that is packed from panel `first` on.
+template <class Float>
+CONVEYOR_INLINE Float* panel_at(Float* panels, long j, long depth, long first = 0) {
+  return panels + (j - first) * depth * (kWide * V);
+}
+
 // One product of a sum: rows of k values against panels [j][depth][width][V], of which the words of k values are used.
 template <class E>
 struct Term {
   Left<E> rows;
   long k;
   const float* panels;
-  long depth;
+  long first, depth;
 
-  Term(Left<E> rows_, long k_, const float* panels_) : rows(rows_), k(k_), panels(panels_), depth(words<E>(k_)) {}
-  const float* panel(long j) const { return panels + j * depth * (kWide * V); }
+  Term(Left<E> rows_, long k_, const float* panels_, long first_ = 0)
+      : rows(rows_), k(k_), panels(panels_), first(first_), depth(words<E>(k_)) {}
+  const float* panel(long j) const { return panel_at(panels, j, depth, first); }
   Term slice(long from, long count, int width) const {
     Term part = *this;
     part.rows.column += from;

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -26,26 +27,47 @@ def layer(
     computes those between again; gates: whether they are asked for.
     """
     flat = [w for direction in weights for w in direction if w is not None]
-    if why_not(input, h_0, c_0, flat):
+        wanted = torch.is_grad_enabled() and any(
+        t.requires_grad for t in (input, h_0, *([] if c_0 is None else [c_0]), *flat)
+    )
+    keep = wanted or torch.jit._trace.is_tracing()  # a constant there: the trace is compared with one without gradients
+    every = 1 if gates else every if keep else 0
+    reason = why_not(*all)
+    for watch in _watches:
+        watch(cell, input, h_0, weights, every, reason)
+    if reason:
+        weights = [equations.Weights(*(None if w is None else w.to(input.dtype) for w in of)) for of in weights]
         return by_equations(cell, input, h_0, c_0, weights, lengths=lengths, resets=resets, gates=gates)
     h, c = h_0.to(input.dtype), input.new_empty(0, dtype=torch.float32) if c_0 is None else c_0.float()
-    wanted = torch.is_grad_enabled() and any(t.requires_grad for t in (input, h_0, c, *flat))
-    keep = wanted or torch.jit._trace.is_tracing()  # a constant there: the trace is compared with one without gradients
-    arguments = Arguments(cell, input, h, c, flat, lengths, resets, 1 if gates else every if keep else 0)
+    arguments = Arguments(cell, input, h, c, flat, lengths, resets, every)
     output, h_n, c_n, all_gates, cells = recurrent(arguments)
     return Layer(output, h_n, c_n if c_0 is None else c_n.to(c_0.dtype), all_gates, cells)
 
 
-def why_not(input: Tensor, h_0: Tensor, c_0: Tensor | None, weights: Sequence[Tensor]) -> str | None:
-    """What keeps the kernels from these tensors, or None: the one rule.
+_watches: list[Callable[..., None]] = []
+
+
+@contextmanager
+def watching(watch: Callable[..., None]) -> Iterator[None]:
+    """Meanwhile watch(cell, input, h_0, weights, every, reason) is told of every layer before it runs."""
+    _watches.append(watch)
+    try:
+        yield
+    finally:
+        _watches.remove(watch)
+
+
+def why_not(input: Tensor, *others: Tensor) -> str | None:
+    """What keeps the kernels from this input, with these states and weights, or None: the one rule.
 
     The kernels serve the CPU: input of float32, or of bfloat16 with weights of either, differentiated backward.
     """
-    for t in (input, h_0, *([] if c_0 is None else [c_0]), *weights):
+    for t in (input, *others):
         if not t.is_cpu:
             return f"a tensor on {t.device.type}: the kernels run on the CPU"
         if t.dtype not in SERVED or (t.dtype is torch.bfloat16 and input.dtype is torch.float32):
-            return f"a tensor of {t.dtype} with an input of {input.dtype}: the kernels compute float32 and bfloat16"
+            other = "" if t.dtype == input.dtype else f" with an input of {input.dtype}"
+            return f"a tensor of {t.dtype}{other}: the kernels compute float32 and bfloat16"
     if forward_ad._current_level >= 0:
         return "forward-mode differentiation: the kernels differentiate backward"
     return None

@@ -1,0 +1,89 @@
+"""What a call will run on, told before it runs."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from conveyor import _kernels, ops
+from conveyor.threads import get_num_threads
+
+
+class Call(NamedTuple):
+    """How one layer of a network will be computed.
+
+    module: where it stands in the model; cell: "lstm", "gru", "rnn_tanh" or "rnn_relu"; path: "kernels" or
+    "equations"; reason: what keeps it off the kernels, or None; isa: the instruction set, threads: how many, both of
+    the kernels; dtype: what it computes in; keeps: what is kept for the backward pass.
+    """
+
+    module: str
+    cell: str
+    path: str
+    reason: str | None
+    isa: str
+    threads: int
+    dtype: torch.dtype
+    keeps: str
+
+    def __str__(self) -> str:
+        name = f"{self.module or 'the module'} ({self.cell}, {str(self.dtype).removeprefix('torch.')})"
+        if self.path == "equations":
+            return f"{name}: equations, because of {self.reason}"
+        return f"{name}: kernels, {self.isa}, threads: {self.threads}, keeps {self.keeps}"
+
+
+class Explanation(list[Call]):
+    """A `Call` for each recurrent layer, in the order they run; as text, a line each."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self)) or "no layer of Conveyor's runs here"
+
+
+def explain(module: nn.Module, *args: Any, **kwargs: Any) -> Explanation:
+    """Tell how `module(*args, **kwargs)` will be computed: by the kernels or the equations, and why.
+
+    Takes any module with Conveyor's layers inside. Nothing is computed: shapes alone go through the module, with
+    gradients on or off, autocast and derivatives as where it is called.
+
+    >>> from conveyor import LSTM
+    >>> (call,) = explain(LSTM(3, 4, dtype=torch.float64), torch.randn(5, 2, 3, dtype=torch.float64))
+    >>> call.path, call.reason
+    ('equations', 'a tensor of torch.float64: the kernels compute float32 and bfloat16')
+    """
+    calls, where = Explanation(), [""]
+
+    def watch(cell: str, input: Tensor, h_0: Tensor, weights: Any, every: int, reason: str | None) -> None:
+        (T, B, I), (_, H), keeps = input.shape, weights[0].w_ih.shape, _keeps(every)
+        H = weights[0].w_hh.shape[0] // {"lstm": 4, "gru": 3}.get(cell, 1)
+        threads = _kernels.threads_used(cell, T, B, I, H, h_0.shape[-1], get_num_threads())
+        path = "equations" if reason else "kernels"
+        calls.append(Call(where[-1], cell, path, reason, _kernels.isa(), threads, input.dtype, keeps))
+
+    with _Places(module, where), ops.watching(watch), FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fake = torch.utils._pytree.tree_map_only(Tensor, mode.from_tensor, (args, kwargs))
+        module(*fake[0], **fake[1])
+    return calls
+
+
+def _keeps(every: int) -> str:
+    return {0: "nothing", 1: "the gates of every step"}.get(every, f"the belt of every {every}th tick")
+
+
+class _Places:
+    """While it lives, the last of `names` is that of the module which runs."""
+
+    def __init__(self, model: nn.Module, names: list[str]) -> None:
+        self.model, self.names, self.hooks = model, names, list[Any]()
+
+    def __enter__(self) -> None:
+        for name, module in self.model.named_modules():
+            self.hooks.append(module.register_forward_pre_hook(lambda *_, name=name: self.names.append(name)))
+            self.hooks.append(module.register_forward_hook(lambda *_: self.names.pop() and None, always_call=True))
+
+    def __exit__(self, *_: Any) -> None:
+        for hook in self.hooks:
+            hook.remove()
