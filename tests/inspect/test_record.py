@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from conveyor.inspect import record
 from conveyor.nn import LSTM
@@ -43,3 +44,23 @@ def test_gates_are_those_of_every_layer_and_direction(
 def test_nothing_is_kept_for_a_backward_pass() -> None:
     gates = record(LSTM(I, H), torch.randn(T, B, I, requires_grad=True))[0]
     assert not any(gate.requires_grad for gate in gates)
+
+
+def test_the_module_stays_as_it_is(agree: Agree) -> None:
+    """In training, and torch's own; a subclass of torch's, or one with parametrized weights, is read as well."""
+
+    class Special(nn.LSTM):
+        pass
+
+    torch.manual_seed(0)
+    special = weight_norm(Special(I, H, 2, proj_size=2, dropout=0.5), "weight_hh_l0")
+    special.parametrizations.weight_hh_l0.original0.data.mul_(2)
+    plain = LSTM(I, H, 2, proj_size=2, dropout=0.5)
+    input = torch.randn(T, B, I)
+    for lstm in (special, plain):
+        kind, recorded = type(lstm), record(lstm, input)
+        assert lstm.training
+        assert type(lstm) is kind
+        _, (_, c_n) = lstm.double().eval()(input.double())
+        for number, gates in enumerate(recorded):
+            agree(gates.c[-1], c_n[number].detach())

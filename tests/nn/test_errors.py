@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from conveyor.nn import LSTM, RNN
+from conveyor.nn import GRU, LSTM, RNN
 
+Call = Callable[[Any], Any]
 T, B, I, H = 5, 2, 3, 4
-PAIRS = [(LSTM, nn.LSTM), (RNN, nn.RNN)]
+PAIRS = [(LSTM, nn.LSTM), (GRU, nn.GRU), (RNN, nn.RNN)]
 
 
 def zeros(*shape: int, **options: Any) -> torch.Tensor:
@@ -51,7 +52,6 @@ def test_constructor(ours: Any, torchs: Any, options: dict[str, Any], text: str)
     assert str(caught.value).startswith(text)
 
 
-Call = Callable[[Any], Any]
 CALLS: dict[str, tuple[dict[str, Any], Call, str]] = {
     "one dimension": ({}, lambda m: m(zeros(I)), "input: expected [T, B, I], or [T, I] for a single sequence, got [3]"),
     "four dimensions": (
@@ -146,18 +146,29 @@ def test_call(ours: Any, torchs: Any, case: str) -> None:
     assert str(caught.value) == f"[{ours.__name__}] {text}"
 
 
+PROJECTIONS: list[tuple[object, str]] = [
+    (-1, "proj_size: expected 0 for none, or an int below hidden_size = 4, got -1"),
+    (4, "proj_size: expected 0 for none, or an int below hidden_size = 4, got 4"),
+    (2.0, "proj_size: expected an int, got 2.0 of type float"),
+    ("2", "proj_size: expected an int, got '2' of type str"),
+]
+
+
+@pytest.mark.parametrize(("size", "text"), PROJECTIONS, ids=str)
+def test_projections(size: Any, text: str) -> None:
+    with pytest.raises(Exception) as witness:  # noqa: PT011
+        nn.LSTM(I, H, proj_size=size)
+    with pytest.raises(witness.type) as caught:
+        LSTM(I, H, proj_size=size)
+    assert caught.type is witness.type
+    assert str(caught.value) == text
+
+
 @pytest.mark.parametrize("kind", [LSTM, RNN])
 @pytest.mark.parametrize("input", [None, [1.0], torch.zeros(T, B, I).numpy()], ids=["None", "list", "numpy"])
 def test_an_input_that_is_no_tensor(kind: Any, input: Any) -> None:
     with pytest.raises(TypeError, match=r"input: expected a tensor, got (NoneType|list|ndarray)$"):
         kind(I, H)(input)
-
-
-@pytest.mark.parametrize("kind", [LSTM, RNN])
-def test_a_packed_sequence(kind: Any) -> None:
-    packed = nn.utils.rnn.pack_padded_sequence(zeros(T, B, I), [5, 3])
-    with pytest.raises(NotImplementedError, match=r"PackedSequence.*not supported yet.*pad_packed_sequence"):
-        kind(I, H)(packed)
 
 
 @pytest.mark.parametrize(

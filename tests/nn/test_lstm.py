@@ -40,15 +40,6 @@ def test_forget_bias_needs_a_bias() -> None:
         LSTM(3, 4, bias=False, forget_bias=1.0)
 
 
-@pytest.mark.parametrize("proj_size", [2, -1, 2.0])
-def test_projections_are_refused(proj_size: int) -> None:
-    with pytest.raises(
-        NotImplementedError, match=f"proj_size: expected 0, got {proj_size}; others are not supported yet"
-    ):
-        LSTM(3, 4, proj_size=proj_size)
-    assert LSTM(3, 4, proj_size=0).proj_size == 0
-
-
 @pytest.mark.parametrize(
     ("hx", "got"),
     [
@@ -65,6 +56,22 @@ def test_states_come_as_a_pair(hx: object, got: str) -> None:
 def test_the_cell_state_is_checked_as_well() -> None:
     with pytest.raises(RuntimeError, match=r"c_0: expected \[L\*D, B, H\] = \[1, 2, 4\], got \[1, 2, 5\]"):
         LSTM(3, 4)(torch.zeros(5, 2, 3), (torch.zeros(1, 2, 4), torch.zeros(1, 2, 5)))
+
+
+def test_the_cell_state_of_a_projection_is_as_wide_as_the_belt() -> None:
+    lstm = LSTM(3, 4, proj_size=2)
+    with pytest.raises(RuntimeError, match=r"h_0: expected \[L\*D, B, P\] = \[1, 2, 2\], got \[1, 2, 4\]"):
+        lstm(torch.zeros(5, 2, 3), (torch.zeros(1, 2, 4), torch.zeros(1, 2, 4)))
+    with pytest.raises(RuntimeError, match=r"c_0: expected \[L\*D, B, H\] = \[1, 2, 4\], got \[1, 2, 2\]"):
+        lstm(torch.zeros(5, 2, 3), (torch.zeros(1, 2, 2), torch.zeros(1, 2, 2)))
+
+
+def test_checkpoint_every() -> None:
+    assert repr(LSTM(3, 4, checkpoint_every=8)) == "LSTM(3, 4, checkpoint_every=8)"
+    with pytest.raises(ValueError, match="checkpoint_every: expected an int greater than zero, got 0"):
+        LSTM(3, 4, checkpoint_every=0)
+    with pytest.raises(TypeError, match=r"checkpoint_every: expected an int, got 2\.5 of type float"):
+        LSTM(3, 4, checkpoint_every=2.5)
 
 
 def test_a_run_may_be_cut_and_continued() -> None:

@@ -127,8 +127,10 @@ def resets(where: str, resets: Tensor, size: Shape, symbols: str, like: Tensor) 
 
 def weights(where: str, layout: list[Weight], tensors: list[Tensor], like: Tensor) -> None:
     """Each as it was made: assignment and parametrizations may have changed it."""
-    for weight, tensor_ in zip(layout, tensors, strict=True):
-        tensor(where, weight.name, tensor_, weight.shape, weight.symbols, like)
+    device, dtype = like.device, like.dtype
+    for weight, w in zip(layout, tensors, strict=True):
+        if w.shape != weight.shape or w.dtype is not dtype or w.device != device:  # at every call: no call a weight
+            tensor(where, weight.name, w, weight.shape, weight.symbols, like)
 
 
 def tensor(where: str, name: str, tensor: Tensor, size: Shape, symbols: str, like: Tensor) -> None:

@@ -123,17 +123,17 @@ class Recurrent(nn.Module):
         self, cell: str, x: Tensor, states: States, weights: list[list[Tensor]], **options: Any
     ) -> list[ops.Layer]:
         """Each layer over the output of the one below it."""
-        D, dtype = self._directions, precision(weights[0][0])
-        x = x.to(dtype)
+        D, L, dtype = self._directions, self.num_layers, precision(weights[0][0])
+        x = x if x.dtype is dtype else x.to(dtype)
         h_0, c_0 = self._first(x, states)
         layers: list[ops.Layer] = []
-        for layer in range(self.num_layers):
+        for layer in range(L):
             if layer and self.training and self.dropout:
                 x = functional.dropout(x, self.dropout)
             here = slice(layer * D, (layer + 1) * D)
             part = [parameters.named(tensors, self.bias, dtype) for tensors in weights[here]]
-            c = None if c_0 is None else c_0[here]
-            layers.append(ops.layer(cell, x, h_0[here], c, part, every=self.checkpoint_every, **options))
+            h, c = (h_0, c_0) if L == 1 else (h_0[here], None if c_0 is None else c_0[here])
+            layers.append(ops.layer(cell, x, h, c, part, every=self.checkpoint_every, **options))
             x = layers[-1].output
         return layers
 

@@ -1,0 +1,182 @@
+"""What is refused of lengths, resets and packed sequences."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from conveyor.nn import GRU, LSTM, RNN
+
+Call = Callable[[Any], Any]
+T, B, I, H = 5, 2, 3, 4
+
+
+def zeros(*shape: int, **options: Any) -> torch.Tensor:
+    return torch.zeros(shape, **options)
+
+
+def states(module: nn.Module, *shape: int) -> Any:
+    """Zeros as initial states of that shape, one or a pair."""
+    return (zeros(*shape), zeros(*shape)) if isinstance(module, LSTM) else zeros(*shape)
+
+
+CUTS: dict[str, tuple[dict[str, Any], type[Exception], Call, str]] = {
+    "too long": (
+        {},
+        RuntimeError,
+        lambda m: m(zeros(T, B, I), lengths=[5, 6]),
+        r"lengths: expected 0 to T = 5 steps in every row, got 6 in row 1",
+    ),
+    "negative": (
+        {},
+        RuntimeError,
+        lambda m: m(zeros(T, B, I), lengths=torch.tensor([-1, 2])),
+        r"lengths: expected 0 to T = 5 steps in every row, got -1 in row 0",
+    ),
+    "too few": (
+        {},
+        RuntimeError,
+        lambda m: m(zeros(T, B, I), lengths=[5]),
+        r"lengths: expected \[B\] = \[2\], got \[1\]",
+    ),
+    "too few, batch first": (
+        {"batch_first": True},
+        RuntimeError,
+        lambda m: m(zeros(B, T, I), lengths=[5]),
+        r"lengths: expected \[B\] = \[2\], got \[1\]",
+    ),
+    "of a single sequence": (
+        {},
+        RuntimeError,
+        lambda m: m(zeros(T, I), lengths=[5]),
+        r"lengths: expected one number, a tensor \[\] = \[\], got \[1\]",
+    ),
+    "floating": (
+        {},
+        RuntimeError,
+        lambda m: m(zeros(T, B, I), lengths=[5.0, 3.0]),
+        r"lengths: expected torch\.int64, got torch\.float32; convert lengths\.long\(\)",
+    ),
+    "of bool": (
+        {},
+        RuntimeError,
+        lambda m: m(zeros(T, B, I), lengths=torch.ones(B, dtype=torch.bool)),
+        r"lengths: expected torch\.int64, got torch\.bool; convert lengths\.long\(\)",
+    ),
+    "no tensor": (
+        {},
+        TypeError,
+        lambda m: m(zeros(T, B, I), lengths="53"),
+        r"lengths: expected a tensor or a list of ints, got str",
+    ),
+    "resets turned": (
+        {},
+        RuntimeError,
+        lambda m: m(zeros(T, B, I), resets=torch.zeros(B, T, dtype=torch.bool)),
+        r"resets: expected \[T, B\] = \[5, 2\], got \[2, 5\]",
+    ),
+    "resets turned, batch first": (
+        {"batch_first": True},
+        RuntimeError,
+        lambda m: m(zeros(B, T, I), resets=torch.zeros(T, B, dtype=torch.bool)),
+        r"resets: expected \[B, T\] = \[2, 5\], got \[5, 2\]",
+    ),
+    "resets of a single sequence": (
+        {},
+        RuntimeError,
+        lambda m: m(zeros(T, I), resets=torch.zeros(T, 1, dtype=torch.bool)),
+        r"resets: expected \[T\] = \[5\], got \[5, 1\]",
+    ),
+    "resets of numbers": (
+        {},
+        RuntimeError,
+        lambda m: m(zeros(T, B, I), resets=zeros(T, B)),
+        r"resets: expected torch\.bool, got torch\.float32; convert resets\.bool\(\)",
+    ),
+    "resets elsewhere": (
+        {},
+        RuntimeError,
+        lambda m: m(zeros(T, B, I), resets=torch.zeros(T, B, dtype=torch.bool, device="meta")),
+        r"resets: expected device cpu, got meta; move all to one device",
+    ),
+    "resets that are no tensor": (
+        {},
+        TypeError,
+        lambda m: m(zeros(T, B, I), resets=[[False] * B] * T),
+        r"resets: expected a tensor \[T, B\], got list",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", [LSTM, GRU, RNN])
+@pytest.mark.parametrize("case", CUTS)
+def test_lengths_and_resets(kind: Any, case: str) -> None:
+    options, error, call, text = CUTS[case]
+    # What the values are is checked by the operator, which knows the cell and not the module.
+    with pytest.raises(error, match=rf"^\[\w+\] {text}$"):
+        call(kind(I, H, **options))
+
+
+def packed(*lengths: int, features: int = I, dtype: torch.dtype = torch.float32, **options: Any) -> Any:
+    input = zeros(T, len(lengths), features, dtype=dtype)
+    return nn.utils.rnn.pack_padded_sequence(input, list(lengths), **options)
+
+
+PACKED: dict[str, tuple[type[Exception], Call, str]] = {
+    "states of another batch": (
+        RuntimeError,
+        lambda m: m(packed(5, 3), states(m, 1, 3, H)),
+        r"h_0: expected \[L\*D, B, H\] = \[1, 2, 4\], got \[1, 3, 4\]",
+    ),
+    "states without batch": (
+        RuntimeError,
+        lambda m: m(packed(5, 3), states(m, 1, H)),
+        r"h_0: expected \[L\*D, B, H\] = \[1, 2, 4\], got \[1, 4\]",
+    ),
+    "lengths twice": (
+        RuntimeError,
+        lambda m: m(packed(5, 3), lengths=[5, 3]),
+        r"lengths: expected None with a PackedSequence, which has its own",
+    ),
+    "features": (
+        RuntimeError,
+        lambda m: m(packed(5, 3, features=7)),
+        r"input: expected \[T, B, I\] = \[5, 2, 3\], got \[5, 2, 7\]",
+    ),
+    "float64": (
+        ValueError,
+        lambda m: m(packed(5, 3, dtype=torch.float64)),
+        r"input: expected torch\.float32 like the weights, got torch\.float64; convert input\.to\(torch\.float32\)",
+    ),
+    "resets of the longest row": (
+        RuntimeError,
+        lambda m: m(packed(4, 3), resets=torch.zeros(T, B, dtype=torch.bool)),
+        r"resets: expected \[T, B\] = \[4, 2\], got \[5, 2\]",
+    ),
+    "an order of more rows": (
+        RuntimeError,
+        lambda m: m(packed(3, 5, enforce_sorted=False)._replace(sorted_indices=torch.arange(3))),
+        r"input: expected a PackedSequence whose batch_sizes fall from 3 rows and sum up to 8 steps, "
+        r"got \[2, 2, 2, 1, 1\]; make it with torch\.nn\.utils\.rnn\.pack_padded_sequence",
+    ),
+    "steps that are missing": (
+        RuntimeError,
+        lambda m: m(packed(5, 3)._replace(data=zeros(7, I))),
+        r"input: expected a PackedSequence whose batch_sizes fall from 2 rows and sum up to 7 steps, got .*",
+    ),
+    "sizes that rise": (
+        RuntimeError,
+        lambda m: m(packed(5, 3)._replace(batch_sizes=torch.tensor([2, 1, 2, 2, 1]))),
+        r"input: expected a PackedSequence whose batch_sizes fall from 2 rows and sum up to 8 steps, got .*",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", [LSTM, GRU, RNN])
+@pytest.mark.parametrize("case", PACKED)
+def test_packed_sequences(kind: Any, case: str) -> None:
+    error, call, text = PACKED[case]
+    with pytest.raises(error, match=rf"^\[{kind.__name__}\] {text}$"):
+        call(kind(I, H))
