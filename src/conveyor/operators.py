@@ -137,8 +137,9 @@ def _backward(
     run(
         cell, _dense(input), h_0.contiguous(), c_0.contiguous() if belt else None, [_wide(w) for w in weights],
         _dense(output), _given(gates), _given(cells), _dense(dy), _wide(dh_n), _wide(dc_n) if belt else None,
-        _wide(dgates), _wide(dcells), dx if of_input else None, dh if of_states else None, dc_0 if of_states and belt else None, dws,
-        dsums if of_sums else None, _whole(lengths), _whole(resets), every, get_num_threads(),
+        _wide(dgates), _wide(dcells), dx if of_input else None, dh if of_states else None,
+        dc_0 if of_states and belt else None, dws, dsums if of_sums else None, _whole(lengths), _whole(resets), every,
+        get_num_threads(),
     )  # fmt: skip
     for to, sums in zip([*dweights, dh_0], [*dws, dh], strict=True):
         if to is not sums:

@@ -27,9 +27,8 @@ def layer(
     computes those between again; gates: whether they are asked for.
     """
     flat = [w for direction in weights for w in direction if w is not None]
-        wanted = torch.is_grad_enabled() and any(
-        t.requires_grad for t in (input, h_0, *([] if c_0 is None else [c_0]), *flat)
-    )
+    all = (input, h_0, *flat) if c_0 is None else (input, h_0, c_0, *flat)
+    wanted = torch.is_grad_enabled() and any(t.requires_grad for t in all)
     keep = wanted or torch.jit._trace.is_tracing()  # a constant there: the trace is compared with one without gradients
     every = 1 if gates else every if keep else 0
     reason = why_not(*all)
