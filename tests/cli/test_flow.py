@@ -118,14 +118,17 @@ def at_loss(monkeypatch: pytest.MonkeyPatch, number: int, act: object) -> None:
     monkeypatch.setattr(task, "loss", loss)
 
 
+@pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)], ids=["SIGINT", "SIGTERM"])
 def test_interrupt_saves_and_resume_goes_on_exactly(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    number: signal.Signals, times: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     assert train(*SMALL, "--epochs", "2", "--runs", "whole") == 0
     capsys.readouterr()
     with monkeypatch.context() as patch:
-        at_loss(patch, 13, lambda: os.kill(os.getpid(), signal.SIGINT))
-        assert train(*SMALL, "--epochs", "2") == 130
+        at_loss(patch, 13, lambda: [os.kill(os.getpid(), number) for _ in range(times)])
+        assert train(*SMALL, "--epochs", "2") == 128 + number
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     run = only_run()
     said = capsys.readouterr().err
     assert said == (

@@ -51,12 +51,16 @@ class SafeCheckpointIO(CheckpointIO):
 
 
 class Keeper(Callback):
-    """Saves checkpoints, always between two steps: when one is due, at an epoch's start, at the end, on Ctrl-C."""
+    """Saves checkpoints, always between two steps: when one is due, at an epoch's start, at the end, when asked to stop."""
 
     def __init__(self, run: Path, learner: Learner, interruption: Interruption) -> None:
         self.run, self.learner, self.interruption = run, learner, interruption
         self.saved_step = learner.progress.step
         self.saved_at = time.monotonic()
+
+    def on_train_start(self, *_: Any) -> None:
+        """Lightning has now put its signal handlers; ours come after."""
+        self.interruption.listen()
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         """Before a step, all of the one before is done, with its validation and its line of metrics."""
@@ -82,7 +86,7 @@ class Keeper(Callback):
         return late or step % self.learner.batches == 0 or step % (options.save_steps or step + 1) == 0
 
     def _leave_if_asked(self, trainer: Trainer) -> None:
-        if self.interruption.asked:
+        if self.interruption.asked is not None:
             self.save(trainer)
             if not (self.run / "model.safetensors").exists():
                 bundle.write_weights(self.run, self.learner.network)
