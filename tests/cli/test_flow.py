@@ -182,3 +182,17 @@ def test_damaged_checkpoint_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert train("--resume", str(run), "--epochs", "2") == 2
     assert capsys.readouterr().err.startswith(f"conveyor: [resume] {last}: expected a safetensors file, but it is")
+
+
+def test_a_run_without_its_checkpoint_keeps_its_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(*SMALL, "--epochs", "1") == 0
+    run = only_run()
+    model = (run / "model.safetensors").read_bytes()
+    checkpoint.last(run).unlink()
+    before = sorted(run.iterdir())
+    capsys.readouterr()
+    assert train("--resume", str(run), "--epochs", "3") == 2
+    assert capsys.readouterr().err.startswith(f"conveyor: [resume] {checkpoint.last(run)} is missing, and training")
+    assert (run / "model.safetensors").read_bytes() == model
+    assert json.loads((run / "config.json").read_text())["training"]["epochs"] == 1
+    assert sorted(run.iterdir()) == before

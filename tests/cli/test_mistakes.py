@@ -52,6 +52,8 @@ MISTAKES = {
     f"{TRAIN} --data enough.txt --test-share 0": "[data] the test part is shorter than one batch: expected 2 tokens",
     f"{TRAIN} --data pictures": "[text] pictures: no text file in this folder",
     f"{TRAIN} --data nowhere": "[text] nowhere: no such file or folder",
+    f"{TRAIN} --device mps": "[train] --device mps: torch finds no such device here",
+    f"{TRAIN} --data enough.txt --hidden-size 1000000": "[train] the network's weights and gradients: expected at most",
     f"{TRAIN} --config nowhere": "[config] nowhere: cannot be read",
     f"{TRAIN} --config not.json": "[config] not.json: expected JSON, but",
     f"{TRAIN} --config odd.json": "[options] odd.json: unknown option 'hiden_size'; did you mean hidden_size?",

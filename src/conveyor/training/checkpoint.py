@@ -25,6 +25,19 @@ def last(run: Path) -> Path:
     return run / "checkpoints" / "last.safetensors"
 
 
+def begun(run: Path, resume: bool) -> bool:
+    """Whether a run has a checkpoint to go on from; raises where training anew would write over what was learned."""
+    there, model = last(run).exists(), run / "model.safetensors"
+    if there and not resume:
+        raise ConveyorError(f"[train] {run}: this run has begun already; go on with --resume, or take another folder")
+    if not there and model.exists():
+        raise ConveyorError(
+            f"[resume] {last(run)} is missing, and training anew would write over {model}; put it back, or start a "
+            "new run"
+        )
+    return there
+
+
 def progress(path: Path, learner: Learner) -> Progress:
     """Where a checkpoint stands, after a check that it is one of this network."""
     match tensors.read_tree(path, "resume"):
@@ -55,7 +68,7 @@ class Keeper(Callback):
 
     def __init__(self, run: Path, learner: Learner, interruption: Interruption) -> None:
         self.run, self.learner, self.interruption = run, learner, interruption
-        self.saved_step = learner.progress.step
+        self.saved_step = -1  # no model is ever without a checkpoint: the beginning is saved too
         self.saved_at = time.monotonic()
 
     def on_train_start(self, *_: Any) -> None:
