@@ -64,7 +64,7 @@ class SafeCheckpointIO(CheckpointIO):
 
 
 class Keeper(Callback):
-    """Saves checkpoints, always between two steps: when one is due, at an epoch's start, at the end, when asked to stop."""
+    """Saves checkpoints, always between two steps: when due, at an epoch's start, at the end, when asked to stop."""
 
     def __init__(self, run: Path, learner: Learner, interruption: Interruption) -> None:
         self.run, self.learner, self.interruption = run, learner, interruption

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -12,7 +13,10 @@ from conveyor.errors import ConveyorError
 
 def check_device(device: str) -> None:
     """Raise if torch finds no such device here."""
-    finds = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    finds: dict[str, Callable[[], bool]] = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+    }
     if device in finds and not finds[device]():
         raise ConveyorError(f"[train] --device {device}: torch finds no such device here; take cpu, or auto")
 
