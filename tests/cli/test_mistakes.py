@@ -40,7 +40,7 @@ MISTAKES = {
     "train langage-model": "[tasks] unknown task 'langage-model'; did you mean language-model?; expected one of: ",
     f"{TRAIN} --hiden 3": "[options] unknown option --hiden; did you mean --hidden-size?; ",
     f"{TRAIN} --hidden 0": "[options] unknown option --hidden; did you mean --hidden-size?; ",
-    f"{TRAIN} --hidden-size 0": "[options] --hidden-size: expected a whole number, 1 or more, got 0",
+    f"{TRAIN} --hidden-size 0": "[options] --hidden-size: expected a whole number from 1 to 1,000,000, got 0",
     f"{TRAIN} --hidden-size many": "[options] Error parsing --hidden-size: invalid literal for int()",
     f"{TRAIN} --tokens letters": "[options] invalid choice 'letters' for argument '--tokens'. Expected one of (",
     f"{TRAIN} --epochs": "[options] Missing value for argument '--epochs'",

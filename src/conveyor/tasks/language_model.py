@@ -46,7 +46,18 @@ from conveyor.data.streams import IGNORE, Batch, Streams
 from conveyor.data.tokenizer import Tokenizer
 from conveyor.errors import ConveyorError
 from conveyor.nn import LSTM
-from conveyor.training.options import Count, NotNegative, Positive, Share, TrainingOptions, Whole, check
+from conveyor.training.options import (
+    Count,
+    Depth,
+    NotNegative,
+    Number,
+    Positive,
+    Share,
+    Size,
+    TrainingOptions,
+    Whole,
+    check,
+)
 from conveyor.training.task import Data, Model, Outcome, Sums
 
 UNIT = "tokens"
@@ -71,11 +82,11 @@ class Config:
     """What is predicted: characters, words, or byte-pair pieces."""
     vocabulary: Count = 10_000
     """Most words or pieces told apart; characters are all told apart."""
-    embedding_size: Count = 128
+    embedding_size: Size = 128
     """Numbers that stand for a token."""
-    hidden_size: Count = 256
+    hidden_size: Size = 256
     """Units in a layer."""
-    layers: Count = 2
+    layers: Depth = 2
     """Layers, one upon the other."""
     tied: bool = False
     """Let the output layer share the embedding's weights (Press & Wolf 2017)."""
@@ -87,7 +98,7 @@ class Config:
     """Share dropped before the output layer."""
     init_range: Positive | None = None
     """Draw every weight from ± this; if not given, as torch does, and a tied embedding from ±0.1."""
-    forget_bias: float | None = 1.0
+    forget_bias: Number | None = 1.0
     """Bias of the forget gates at the start (Jozefowicz et al. 2015); None leaves it as drawn."""
     sequence_length: Count = 100
     """Steps of back-propagation through time."""

@@ -49,5 +49,5 @@ def read_json(path: Path, what: str) -> Any:
         return json.loads(path.read_bytes())
     except OSError as error:
         raise ConveyorError(f"[{what}] {path}: cannot be read ({error.strerror}); check the path") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConveyorError(f"[{what}] {path}: expected JSON, but {error}; copy the file again") from None
