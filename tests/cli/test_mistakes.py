@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,6 +58,7 @@ MISTAKES = {
     f"{TRAIN} --data nowhere": "[text] nowhere: no such file or folder",
     f"{TRAIN} --device mps": "[train] --device mps: torch finds no such device here",
     f"{TRAIN} --data enough.txt --hidden-size 1000000": "[train] the network's weights and gradients: expected at most",
+    f"{TRAIN} --data enough.txt --runs short.txt": "[write] short.txt/",
     f"{TRAIN} --config nowhere": "[config] nowhere: cannot be read",
     f"{TRAIN} --config not.json": "[config] not.json: expected JSON, but",
     f"{TRAIN} --config odd.json": "[options] odd.json: unknown option 'hiden_size'; did you mean hidden_size?",
@@ -68,6 +73,15 @@ MISTAKES = {
     "predict run a --lenght 3": "[options] unknown option --lenght; did you mean --length?",
     "predict run a --top-p 0": "[options] --top-p: expected a number above 0, got 0.0",
 }
+
+
+def test_kernels_that_refuse_to_start_say_why() -> None:
+    command = [sys.executable, "-m", "conveyor.cli", "train", "language-model", "--help"]
+    done = subprocess.run(
+        command, env=os.environ | {"CONVEYOR_ISA": "foo"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert re.fullmatch(r'conveyor: CONVEYOR_ISA: expected one of .*, got "foo"; .*\n', done.stderr)
 
 
 @pytest.mark.parametrize("line", MISTAKES)
