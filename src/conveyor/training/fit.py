@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import statistics
 import warnings
 from datetime import datetime
@@ -29,7 +30,7 @@ def new_run(runs: Path, name: str) -> Path:
     """A folder for a new run that is not there yet: `runs/<name>/<time>`."""
     first = runs / name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     run, number = first, 1
-    while run.exists():
+    while os.path.exists(run):  # not Path.exists, which raises where it may not look; writing will tell
         number += 1
         run = first.with_name(f"{first.name}_{number}")
     return run
