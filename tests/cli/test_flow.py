@@ -196,3 +196,11 @@ def test_a_run_without_its_checkpoint_keeps_its_model(capsys: pytest.CaptureFixt
     assert (run / "model.safetensors").read_bytes() == model
     assert json.loads((run / "config.json").read_text())["training"]["epochs"] == 1
     assert sorted(run.iterdir()) == before
+
+
+def test_a_run_goes_on_without_its_metrics(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(*SMALL, "--epochs", "1") == 0
+    (only_run() / "metrics.csv").unlink()
+    assert train("--resume", str(only_run())) == 0
+    assert train("--resume", str(only_run()), "--epochs", "2") == 0
+    assert min(row["epoch"] for row in history.read(only_run() / "metrics.csv")) > 1

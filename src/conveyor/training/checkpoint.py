@@ -13,6 +13,7 @@ from typing import Any
 
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, Trainer
+from torch import Tensor
 
 from conveyor.errors import ConveyorError
 from conveyor.training import bundle, tensors
@@ -41,10 +42,30 @@ def begun(run: Path, resume: bool) -> bool:
 def progress(path: Path, learner: Learner) -> Progress:
     """Where a checkpoint stands, after a check that it is one of this network."""
     match tensors.read_tree(path, "resume"):
-        case {"state_dict": dict(weights), "progress": dict(values)} if values.keys() == asdict(Progress()).keys():
+        case {
+            "state_dict": dict(weights),
+            "optimizer_states": [{"state": dict(), "param_groups": [dict(group)]}],
+            "progress": dict(values),
+            "carried": _,
+            "sums": dict(),
+            "random": {"torch": Tensor(), "cuda": list(), "numpy": tuple(), "python": tuple()},
+            "pytorch-lightning_version": str(),  # Lightning's own, as those below
+            "lr_schedulers": list(),
+            "callbacks": dict(),
+        } if group.keys() == _optimizer_options(learner) and _is_progress(values):
             tensors.match(weights, learner.state_dict(), f"[resume] {path}")
             return Progress(**values)
-    raise ConveyorError(f"[resume] {path}: expected a checkpoint, got another file; copy it again")
+    raise ConveyorError(f"[resume] {path}: expected a checkpoint of this run, got another file; copy it again")
+
+
+def _is_progress(values: dict[str, Any]) -> bool:
+    numbers = all(isinstance(value, (int, float)) for value in values.values())
+    return numbers and values.keys() == asdict(Progress()).keys()
+
+
+def _optimizer_options(learner: Learner) -> set[str]:
+    [group] = learner.configure_optimizers().state_dict()["param_groups"]
+    return set(group)
 
 
 class SafeCheckpointIO(CheckpointIO):
