@@ -204,3 +204,27 @@ def test_a_run_goes_on_without_its_metrics(capsys: pytest.CaptureFixture[str]) -
     assert train("--resume", str(only_run())) == 0
     assert train("--resume", str(only_run()), "--epochs", "2") == 0
     assert min(row["epoch"] for row in history.read(only_run() / "metrics.csv")) > 1
+
+
+def test_a_run_is_used_from_anywhere(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train(*SMALL, "--epochs", "1") == 0
+    run = str(only_run().absolute())
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert main(["evaluate", run]) == 0
+    assert train("--resume", run, "--epochs", "2") == 0
+
+    moved = (here / "text.txt").rename("moved.txt")
+    capsys.readouterr()
+    assert train("--resume", run, "--epochs", "3") == 2
+    assert "check the path given to --data" in capsys.readouterr().err
+    assert train("--resume", run, "--epochs", "3", "--data", str(moved)) == 0
+    assert json.loads(Path(run, "config.json").read_text())["data"] == [str(moved.absolute())]
+    assert main(["evaluate", run]) == 0
+
+    moved.write_text("another text, " * 1000)
+    capsys.readouterr()
+    assert train("--resume", run, "--epochs", "4") == 2
+    assert "the text is not the one this run was trained on" in capsys.readouterr().err

@@ -71,6 +71,7 @@ def _learner(task: Task, config: Any, facts: dict[str, Any] | None) -> Learner:
         torch.set_num_threads(options.threads)
     randomness.seed(options.seed)
     data = task.read(config, facts)
+    config = dataclasses.replace(config, data=tuple(str(Path(path).absolute()) for path in config.data))
     with torch.device("meta"):
         machine.check_memory(task.network(config, data.facts))
     return Learner(task, config, data, task.network(config, data.facts))
