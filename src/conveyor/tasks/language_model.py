@@ -282,10 +282,11 @@ def _continue(network: nn.Module, tokens: Tokenizer, prompt: str, options: Predi
     logits, state = network(torch.tensor(ids).unsqueeze(1))
     best, places = logits[-1, 0].softmax(0).topk(min(options.show, len(tokens)))
     following = [(tokens.decode([i]), p) for i, p in zip(places.tolist(), best.tolist(), strict=True)]
+    read = tokens.decode(ids)  # the prompt, but for what the vocabulary does not know
     for _ in range(options.length):
         ids.append(draw(logits[-1, 0], options, generator))
         logits, state = network(torch.tensor([[ids[-1]]]), state)
-    return Continuation(prompt, following, tokens.decode(ids))
+    return Continuation(prompt, following, prompt + tokens.decode(ids).removeprefix(read))
 
 
 def draw(logits: Tensor, options: PredictOptions, generator: torch.Generator) -> int:
