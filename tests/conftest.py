@@ -1,7 +1,8 @@
 """What tests all over the house need."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -39,3 +40,19 @@ def conveyor_data() -> Path:
         pytest.skip("CONVEYOR_DATA is not set: it names a folder with the public data sets")
     assert Path(folder).is_dir(), f"CONVEYOR_DATA={folder} is not a folder"
     return Path(folder)
+
+
+@pytest.fixture
+def nobody() -> Callable[[], AbstractContextManager[None]]:
+    """A context in which files may be forbidden; to root they never are."""
+
+    @contextmanager
+    def context() -> Iterator[None]:
+        user = os.geteuid()
+        os.seteuid(user or 65534)
+        try:
+            yield
+        finally:
+            os.seteuid(user)
+
+    return context

@@ -1,5 +1,6 @@
 """The package as a whole: what importing it costs, what it says when torch is missing, what is pinned."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -12,6 +13,13 @@ import pytest
 import conveyor
 
 ROOT = Path(__file__).parent.parent
+ROOMS = {
+    name: set(re.findall(r"\w+", may))
+    for name, may in re.findall(
+        r"^\| `src/conveyor/(\w+)\W.*\| ([\w, ]*)\|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE
+    )
+}
+"""The rooms of the house, and what each may import."""
 
 
 def python(code: str) -> str:
@@ -53,6 +61,25 @@ def test_every_requirement_is_pinned_in_its_range() -> None:
     for requirement in map(Requirement, wanted):
         if requirement.name != "conveyor":
             assert pins[canonical(requirement.name)] in requirement.specifier, requirement
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_rooms_import_what_they_may(room: str) -> None:
+    """As the table in CONTRIBUTING.md says."""
+    path = ROOT / "src" / "conveyor" / room
+    files = [*path.glob("*.py")] or [path.with_suffix(".py")]
+    assert set().union(*map(imported, files)) & (ROOMS.keys() | {"kernels"}) - {room} <= ROOMS[room]
+
+
+def imported(file: Path) -> set[str]:
+    """What of conveyor a file imports, by the first name behind it."""
+    names = []
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+    return {name.split(".")[1].lstrip("_") for name in names if name.startswith("conveyor.")}
 
 
 def canonical(name: str) -> str:

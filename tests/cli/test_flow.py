@@ -118,14 +118,17 @@ def at_loss(monkeypatch: pytest.MonkeyPatch, number: int, act: object) -> None:
     monkeypatch.setattr(task, "loss", loss)
 
 
+@pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 2)], ids=["SIGINT", "SIGTERM"])
 def test_interrupt_saves_and_resume_goes_on_exactly(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    number: signal.Signals, times: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     assert train(*SMALL, "--epochs", "2", "--runs", "whole") == 0
     capsys.readouterr()
     with monkeypatch.context() as patch:
-        at_loss(patch, 13, lambda: os.kill(os.getpid(), signal.SIGINT))
-        assert train(*SMALL, "--epochs", "2") == 130
+        at_loss(patch, 13, lambda: [os.kill(os.getpid(), number) for _ in range(times)])
+        assert train(*SMALL, "--epochs", "2") == 128 + number
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     run = only_run()
     said = capsys.readouterr().err
     assert said == (
@@ -179,3 +182,49 @@ def test_damaged_checkpoint_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert train("--resume", str(run), "--epochs", "2") == 2
     assert capsys.readouterr().err.startswith(f"conveyor: [resume] {last}: expected a safetensors file, but it is")
+
+
+def test_a_run_without_its_checkpoint_keeps_its_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(*SMALL, "--epochs", "1") == 0
+    run = only_run()
+    model = (run / "model.safetensors").read_bytes()
+    checkpoint.last(run).unlink()
+    before = sorted(run.iterdir())
+    capsys.readouterr()
+    assert train("--resume", str(run), "--epochs", "3") == 2
+    assert capsys.readouterr().err.startswith(f"conveyor: [resume] {checkpoint.last(run)} is missing, and training")
+    assert (run / "model.safetensors").read_bytes() == model
+    assert json.loads((run / "config.json").read_text())["training"]["epochs"] == 1
+    assert sorted(run.iterdir()) == before
+
+
+def test_a_run_goes_on_without_its_metrics(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(*SMALL, "--epochs", "1") == 0
+    (only_run() / "metrics.csv").unlink()
+    assert train("--resume", str(only_run())) == 0
+    assert train("--resume", str(only_run()), "--epochs", "2") == 0
+    assert min(row["epoch"] for row in history.read(only_run() / "metrics.csv")) > 1
+
+
+def test_a_run_is_used_from_anywhere(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train(*SMALL, "--epochs", "1") == 0
+    run = str(only_run().absolute())
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert main(["evaluate", run]) == 0
+    assert train("--resume", run, "--epochs", "2") == 0
+
+    moved = (here / "text.txt").rename("moved.txt")
+    capsys.readouterr()
+    assert train("--resume", run, "--epochs", "3") == 2
+    assert "check the path given to --data" in capsys.readouterr().err
+    assert train("--resume", run, "--epochs", "3", "--data", str(moved)) == 0
+    assert json.loads(Path(run, "config.json").read_text())["data"] == [str(moved.absolute())]
+    assert main(["evaluate", run]) == 0
+
+    moved.write_text("another text, " * 1000)
+    capsys.readouterr()
+    assert train("--resume", run, "--epochs", "4") == 2
+    assert "the text is not the one this run was trained on" in capsys.readouterr().err

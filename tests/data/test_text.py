@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,19 @@ def test_not_utf8_names_the_byte(tmp_path: Path, content: bytes, offset: int) ->
 def test_missing(tmp_path: Path) -> None:
     with pytest.raises(ConveyorError, match="nowhere: no such file or folder"):
         text.read_all([tmp_path / "nowhere"])
+
+
+def test_what_may_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nobody: Callable[[], AbstractContextManager[None]]
+) -> None:
+    write(tmp_path / "closed" / "a.txt", b"text").parent.chmod(0o600)
+    write(tmp_path / "open" / "a.txt", b"text").chmod(0)
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    with nobody(), pytest.raises(ConveyorError, match=r"^\[text\] closed/a\.txt: no such file or folder that may be"):
+        text.read_parts([Path("closed/a.txt")], 0.1, 0.1)
+    with nobody(), pytest.raises(ConveyorError, match=r"^\[text\] open/a\.txt: cannot be read \(Permission denied\)"):
+        text.read_parts([Path("open")], 0.1, 0.1)
 
 
 def test_folder_is_read_sorted_and_only_its_text(tmp_path: Path) -> None:

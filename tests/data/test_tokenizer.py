@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from conveyor.data import text, tokenizer
+from conveyor.errors import ConveyorError
 
 SAMPLE = "the cat saw the dog\nthe dog ran\r\n  Ünïcode 🚂 \x0b and\ttabs\n\n"
 
@@ -51,6 +52,29 @@ def test_json_round_trip(kind: str) -> None:
     again = tokenizer.from_json(json.loads(json.dumps(tokens.to_json())))
     np.testing.assert_array_equal(again.encode(SAMPLE + "new!"), tokens.encode(SAMPLE + "new!"))
     assert len(again) == len(tokens)
+
+
+GAP = tokenizer.learn("bpe", "abc", 300).to_json()["model"]
+GAP["model"]["vocab"]["a"] = 1000
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        None,
+        {"kind": "char", "alphabet": ""},
+        {"kind": "char", "alphabet": ["a"]},
+        {"kind": "word", "words": ["a", "b"]},
+        {"kind": "word", "words": [[1], "<unk>", "<eos>"]},
+        {"kind": "word", "words": {"<unk>": 0, "<eos>": 1}},
+        {"kind": "bpe", "model": {}},
+        {"kind": "bpe", "model": {"model": {"type": "BPE", "vocab": {}, "merges": []}}},
+        {"kind": "bpe", "model": GAP},
+    ],
+)
+def test_damaged_description(description: object) -> None:
+    with pytest.raises(ConveyorError, match=r"^\[tokenizer\] expected the description of a char, word or bpe"):
+        tokenizer.from_json(description)
 
 
 def test_penn_treebank_counts(conveyor_data: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from conveyor.data import tokenizer
 from conveyor.data.streams import Streams
 from conveyor.errors import ConveyorError
 from conveyor.tasks import language_model as task
@@ -123,6 +124,17 @@ def test_prediction_matches_the_network() -> None:
     assert sum(p for _, p in result.next) == pytest.approx(1, rel=1e-6)
     assert dict(result.next)["b"] == pytest.approx(expected[2].item(), rel=1e-6)
     assert result.text == "abca"
+
+
+@pytest.mark.parametrize("kind", ["char", "word", "bpe"])
+@pytest.mark.parametrize("prompt", ["日本語", "the 日本語", "the cat\n"])
+def test_a_prompt_comes_back_as_it_was(kind: str, prompt: str) -> None:
+    facts = {"tokenizer": tokenizer.learn(kind, "the cat\nthe dog\n", 300).to_json()}
+    model = Model(task, small(), facts, task.network(small(), facts).eval())
+    nothing, more = (model.predict(prompt, length=length)[0].text for length in (0, 9))
+    assert nothing == prompt
+    assert more.startswith(prompt)
+    assert prompt not in more[len(prompt) :]
 
 
 def test_same_seed_same_text() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,12 @@ def test_truncated_weights(folder: Path) -> None:
         tasks.load(folder)
 
 
+def test_most_wrong_weights_are_counted(folder: Path) -> None:
+    bundle.write_description(folder, "language-model", replace(CONFIG, layers=1000), FACTS)
+    with pytest.raises(ConveyorError, match=r"lstm\.bias_hh_l1 is missing; .*; and 3,976 more$"):
+        tasks.load(folder)
+
+
 def test_description_of_something_huge_costs_nothing(folder: Path) -> None:
     description = json.loads((folder / "model.json").read_text())
     description["config"] |= {"hidden_size": 10**6, "embedding_size": 10**6}
@@ -79,7 +86,9 @@ def test_description_of_something_huge_costs_nothing(folder: Path) -> None:
         ("{", r"model\.json: expected JSON"),
         ("[]", "expected a model of format conveyor-model-1, got list"),
         ('{"format": "other"}', "expected a model of format conveyor-model-1, got other"),
-        ('{"format": "conveyor-model-1", "task": "x"}', "config, facts missing"),
+        ('{"format": "conveyor-model-1", "task": "x"}', "config, facts missing or of a wrong type"),
+        ('{"format": "conveyor-model-1", "task": 3, "config": {}, "facts": null}', "task, facts missing or of a wrong"),
+        ("[" * 100_000, r"model\.json: expected JSON"),
         ('{"format": "conveyor-model-1", "task": "x", "config": {}, "facts": {}}', "unknown task 'x'"),
     ],
 )

@@ -22,7 +22,7 @@ def test_all_mistakes_at_once() -> None:
         )
     assert str(raised.value) == (
         "[options] --tokens: expected one of char, word, bpe, got 'letter'; "
-        "--hidden-size: expected a whole number, 1 or more, got 0; "
+        "--hidden-size: expected a whole number from 1 to 1,000,000, got 0; "
         "--dropout-input: expected a number from 0 to below 1, got 1.0; "
         "--epochs: expected a whole number, 1 or more, got True; "
         "--max-minutes: expected a number above 0 or None, got -1; "
@@ -56,7 +56,11 @@ def test_defaults_fill_what_a_file_leaves_out() -> None:
         ({"hiden_size": 3}, "x: unknown option 'hiden_size'; did you mean hidden_size?"),
         ({"training": {"epoch": 3}}, "x, training: unknown option 'epoch'; did you mean epochs?"),
         ([], "x: expected an object with options, got list"),
-        ({"hidden_size": "many"}, "--hidden-size: expected a whole number, 1 or more, got 'many'"),
+        ({"hidden_size": "many"}, "--hidden-size: expected a whole number from 1 to 1,000,000, got 'many'"),
+        ({"hidden_size": 10**9}, "--hidden-size: expected a whole number from 1 to 1,000,000, got 1000000000"),
+        ({"layers": 10**7}, "--layers: expected a whole number from 1 to 1,000, got 10000000"),
+        ({"training": {"epochs": 10**400}}, "--epochs: expected a whole number, 1 or more, got 1000000"),
+        ({"forget_bias": float("nan")}, "--forget-bias: expected a number or None, got nan"),
         ({"training": 3}, "x, training: expected an object with options, got int"),
     ],
 )

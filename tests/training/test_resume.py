@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from conveyor.errors import ConveyorError
 from conveyor.tasks import language_model
 from conveyor.training import checkpoint, history, tensors
 from conveyor.training.fit import fit
@@ -134,3 +136,29 @@ def test_killed_run_ends_as_the_whole_one(runs: Path, moment: str) -> None:
     assert len(rows) == 60 // 4 + 10 + 7  # type: ignore[arg-type]
     fit(language_model, config(runs / "text.txt"), runs / moment, resume=True)
     assert_same(outcome(runs / moment), outcome(runs / "whole"))
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        *("state_dict", "optimizer_states", "progress", "carried", "sums", "random", "lr_schedulers", "callbacks"),
+        *(
+            "progress/step",
+            "random/torch",
+            "random/python",
+            "optimizer_states/0/state",
+            "optimizer_states/0/param_groups",
+        ),
+        *("optimizer_states/0/param_groups/0/betas", "pytorch-lightning_version"),
+    ],
+)
+def test_checkpoint_that_lacks_something(runs: Path, where: str, tmp_path: Path) -> None:
+    run = shutil.copytree(runs / "whole", tmp_path / "run")
+    tree = part = tensors.read_tree(checkpoint.last(run), "test")
+    *path, name = where.split("/")
+    for step in path:
+        part = part[int(step)] if isinstance(part, list) else part[step]
+    del part[name]
+    tensors.write(checkpoint.last(run), tree)
+    with pytest.raises(ConveyorError, match=r"^\[resume\] .*last\.safetensors: expected a checkpoint of this run, got"):
+        fit(language_model, config(runs / "text.txt"), run, resume=True)

@@ -25,6 +25,11 @@ def main(args: list[str] | None = None) -> int:
             raise
         print(f"conveyor: this needs {missing.name}: pip install 'conveyor[tasks]'", file=sys.stderr)
         return 2
+    except ImportError as refusal:
+        if refusal.name is not None:  # a module that refuses to start has no name; one that lacks a name is our bug
+            raise
+        print(f"conveyor: {refusal}", file=sys.stderr)
+        return 2
     except BrokenPipeError:  # the reader has left, as `head` does; what is still to be flushed goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

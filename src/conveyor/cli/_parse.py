@@ -6,7 +6,7 @@ import contextlib
 import io
 import itertools
 import re
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -23,11 +23,13 @@ def parse(cls: type[T], args: list[str], command: str, default: T) -> T:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(cls, args=args, prog=command, default=default, config=(tyro.conf.OmitArgPrefixes,))
+            parsed = tyro.cli(cls, args=args, prog=command, default=default, config=(tyro.conf.OmitArgPrefixes,))
     except SystemExit as end:
         if end.code in (0, None):
             raise
         raise ConveyorError(f"[options] {_sentence(said.getvalue())}; {command} --help lists all") from None
+    _refuse_empty(parsed, args)
+    return parsed
 
 
 def value_of(name: str, args: list[str]) -> str | None:
@@ -42,11 +44,26 @@ def value_of(name: str, args: list[str]) -> str | None:
 
 def _refuse_unknown(args: list[str], known: list[str], command: str) -> None:
     for arg in args:
-        name = arg.partition("=")[0].replace("_", "-")
+        name = _name(arg)
         if name == "--":
             return
         if name.startswith("--") and name not in [*known, "--help"]:
             raise ConveyorError(f"[options] unknown option {name}{nearest(name, known)}; {command} --help lists all")
+
+
+def _refuse_empty(options: Any, args: list[str]) -> None:
+    """Without its values an option that takes many would be as if it was not given: `--data $FORGOTTEN`."""
+    given = {_name(arg) for arg in args}
+    for name, value in flat(options):
+        if flag(name) in given and isinstance(value, tuple) and not (value and all(value)):
+            raise ConveyorError(
+                f"[options] {flag(name)}: expected one value or more, none of them empty, got {value!r}"
+            )
+
+
+def _name(arg: str) -> str:
+    """The option of an argument that names one, with dashes."""
+    return arg.partition("=")[0].replace("_", "-")
 
 
 def _sentence(box: str) -> str:

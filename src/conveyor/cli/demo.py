@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import statistics
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,11 +17,13 @@ from conveyor.inspect import picture, record
 from conveyor.tasks import language_model as task
 from conveyor.training.fit import fit, new_run
 from conveyor.training.options import Positive, TrainingOptions, check
-from conveyor.training.speed import compare
+from conveyor.training.speed import ROUNDS, SECONDS, compare, ratios
 from conveyor.training.task import Data, Model
 
 PROMPT = "For his contributions, brave"
 SENTENCE = "Bob is a nice person. Dan, on the other hand, is evil."
+DISAGREE = 1.1
+"""The ratios of speed in two halves of a measurement on an idle machine are closer than this."""
 
 
 @dataclass(kw_only=True)
@@ -74,12 +77,17 @@ def show_speed(config: task.Config, data: Data) -> float:
     theirs = copy.deepcopy(ours)
     theirs.lstm = nn.LSTM(config.embedding_size, config.hidden_size, config.layers)  # type: ignore[assignment]
     theirs.lstm.load_state_dict(ours.lstm.state_dict())
-    print(f"Speed in training, {torch.get_num_threads()} threads, the same model, in turn:", flush=True)
-    speeds = compare(task, config, [ours, theirs], data.train)
-    for name, speed in zip(("conveyor.LSTM", "torch.nn.LSTM"), speeds, strict=True):
-        print(f"  {name}  {speed:9,.0f} tokens/s")
-    print(f"  ratio          {speeds[0] / speeds[1]:9.2f}", flush=True)
-    return speeds[0]
+    how = f"medians of {ROUNDS} rounds of {SECONDS:g} s in turn"
+    print(f"Speed in training, {torch.get_num_threads()} threads, the same model, {how}:", flush=True)
+    rounds = compare(task, config, [ours, theirs], data.train)
+    for name, speeds in zip(("conveyor.LSTM", "torch.nn.LSTM"), rounds, strict=True):
+        print(f"  {name}  {statistics.median(speeds):9,.0f} tokens/s")
+    ratio, first, second = ratios(*rounds)
+    print(f"  ratio          {ratio:9.2f}")
+    if max(first, second) > DISAGREE * min(first, second):
+        when = f"{first:.2f} in the first {ROUNDS // 2} rounds, {second:.2f} after"
+        print(f"  not to be trusted, the machine is busy: {when}")
+    return statistics.median(rounds[0])
 
 
 def draw_gates(model: Model, path: Path) -> None:

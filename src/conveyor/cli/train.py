@@ -37,13 +37,13 @@ def run(args: list[str]) -> None:
     from conveyor.training.fit import fit, new_run
 
     going_on, file = value_of("--resume", args), value_of("--config", args)
-    start = resume.config_of(task, Path(going_on)) if going_on else task.Config()
-    start = resume.read_config(task, Path(file)) if file else start
+    start = task.Config() if going_on is None else resume.config_of(task, Path(going_on))
+    start = start if file is None else resume.read_config(task, Path(file))
     command = f"conveyor train {args[0]}"
     train = parse(Train[task.Config], args[1:], command, Train(task=start))  # type: ignore[name-defined]
-    if going_on:
-        resume.check_changes(resume.config_of(task, Path(going_on)), train.task)
-    folder = Path(going_on) if going_on else new_run(train.runs, args[0])
-    _, figures = fit(task, train.task, folder, resume=bool(going_on))
+    if train.resume is not None:
+        resume.check_changes(resume.config_of(task, train.resume), train.task)
+    folder = train.resume or new_run(train.runs, args[0])
+    _, figures = fit(task, train.task, folder, resume=train.resume is not None)
     print("test:  " + "  ".join(f"{name} {value:.5g}" for name, value in figures["test"].items()))
     print(f"report: {folder / 'report.md'}")

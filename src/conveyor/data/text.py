@@ -7,6 +7,7 @@ as they are in the file.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -26,12 +27,7 @@ class Parts(NamedTuple):
 
 def read(path: Path) -> str:
     """The text of one file; its line ends are kept."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ConveyorError(
-            f"[text] {path}: cannot be read ({error.strerror}); check the path and its permissions"
-        ) from None
+    content = _content(path)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -85,20 +81,30 @@ def cut(text: str, valid_share: float, test_share: float) -> Parts:
 
 def given_parts(paths: Sequence[Path]) -> list[Path] | None:
     """The three files of a folder that says itself what trains, validates and tests; else None."""
-    if len(paths) != 1 or not paths[0].is_dir():
+    if len(paths) != 1 or not os.path.isdir(paths[0]):  # not Path.is_dir, which raises where it may not look
         return None
     found = [sorted(paths[0].glob(f"*.{part}.txt")) for part in PARTS]
     return [files[0] for files in found] if all(len(files) == 1 for files in found) else None
 
 
 def _files(path: Path) -> Iterator[Path]:
-    if not path.exists():
-        raise ConveyorError(f"[text] {path}: no such file or folder; check the path given to --data")
+    if not os.path.exists(path):
+        raise ConveyorError(f"[text] {path}: no such file or folder that may be read; check the path given to --data")
     yield from find(path) if path.is_dir() else [path]
 
 
 def _is_text(file: Path, folder: Path) -> bool:
     if any(part.startswith(".") for part in file.relative_to(folder).parts) or not file.is_file():
         return False
-    with file.open("rb") as stream:
-        return b"\0" not in stream.read(8000)
+    return b"\0" not in _content(file, 8000)
+
+
+def _content(path: Path, size: int = -1) -> bytes:
+    """The first bytes of a file, or all."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(size)
+    except OSError as error:
+        raise ConveyorError(
+            f"[text] {path}: cannot be read ({error.strerror}); check the path and its permissions"
+        ) from None

@@ -127,11 +127,27 @@ def from_json(description: Any) -> Tokenizer:
     match description:
         case {"kind": "char", "alphabet": str(alphabet)} if alphabet:
             return Characters(alphabet)
-        case {"kind": "word", "words": list(words)} if {UNKNOWN, END} <= set(words):
+        case {"kind": "word", "words": [*words]} if _are_words(words):
             return Words(words)
-        case {"kind": "bpe", "model": dict(model)}:
-            return Pieces(tokenizers.Tokenizer.from_str(json.dumps(model)))
+        case {"kind": "bpe", "model": dict(model)} if pieces := _pieces(model):
+            return pieces
     raise ConveyorError("[tokenizer] expected the description of a char, word or bpe tokenizer; copy the file again")
+
+
+def _are_words(words: list[Any]) -> bool:
+    return all(isinstance(word, str) for word in words) and {UNKNOWN, END} <= set(words)
+
+
+def _pieces(description: dict[str, Any]) -> Pieces | None:
+    """The tokenizer described, if it is one, and its pieces are numbered without gaps."""
+    try:
+        model = tokenizers.Tokenizer.from_str(json.dumps(description))
+    except Exception as error:
+        if type(error) is not Exception:  # tokenizers raises that very class for a description that is none
+            raise
+        return None
+    numbers = model.get_vocab().values()
+    return Pieces(model) if sorted(numbers) == [*range(len(numbers))] and numbers else None
 
 
 def _words(text: str) -> Iterable[str]:

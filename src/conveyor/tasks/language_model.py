@@ -46,7 +46,18 @@ from conveyor.data.streams import IGNORE, Batch, Streams
 from conveyor.data.tokenizer import Tokenizer
 from conveyor.errors import ConveyorError
 from conveyor.nn import LSTM
-from conveyor.training.options import Count, NotNegative, Positive, Share, TrainingOptions, Whole, check
+from conveyor.training.options import (
+    Count,
+    Depth,
+    NotNegative,
+    Number,
+    Positive,
+    Share,
+    Size,
+    TrainingOptions,
+    Whole,
+    check,
+)
 from conveyor.training.task import Data, Model, Outcome, Sums
 
 UNIT = "tokens"
@@ -71,11 +82,11 @@ class Config:
     """What is predicted: characters, words, or byte-pair pieces."""
     vocabulary: Count = 10_000
     """Most words or pieces told apart; characters are all told apart."""
-    embedding_size: Count = 128
+    embedding_size: Size = 128
     """Numbers that stand for a token."""
-    hidden_size: Count = 256
+    hidden_size: Size = 256
     """Units in a layer."""
-    layers: Count = 2
+    layers: Depth = 2
     """Layers, one upon the other."""
     tied: bool = False
     """Let the output layer share the embedding's weights (Press & Wolf 2017)."""
@@ -87,7 +98,7 @@ class Config:
     """Share dropped before the output layer."""
     init_range: Positive | None = None
     """Draw every weight from ± this; if not given, as torch does, and a tied embedding from ±0.1."""
-    forget_bias: float | None = 1.0
+    forget_bias: Number | None = 1.0
     """Bias of the forget gates at the start (Jozefowicz et al. 2015); None leaves it as drawn."""
     sequence_length: Count = 100
     """Steps of back-propagation through time."""
@@ -271,10 +282,11 @@ def _continue(network: nn.Module, tokens: Tokenizer, prompt: str, options: Predi
     logits, state = network(torch.tensor(ids).unsqueeze(1))
     best, places = logits[-1, 0].softmax(0).topk(min(options.show, len(tokens)))
     following = [(tokens.decode([i]), p) for i, p in zip(places.tolist(), best.tolist(), strict=True)]
+    read = tokens.decode(ids)  # the prompt, but for what the vocabulary does not know
     for _ in range(options.length):
         ids.append(draw(logits[-1, 0], options, generator))
         logits, state = network(torch.tensor([[ids[-1]]]), state)
-    return Continuation(prompt, following, tokens.decode(ids))
+    return Continuation(prompt, following, prompt + tokens.decode(ids).removeprefix(read))
 
 
 def draw(logits: Tensor, options: PredictOptions, generator: torch.Generator) -> int:

@@ -20,6 +20,7 @@ from conveyor.training.options import from_json
 from conveyor.training.task import Model, Task
 
 FORMAT = "conveyor-model-1"
+PARTS = {"task": str, "config": dict, "facts": dict}
 
 
 def write_description(folder: Path, task: str, config: Any, facts: dict[str, Any]) -> None:
@@ -41,9 +42,9 @@ def read_description(folder: Path) -> dict[str, Any]:
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         got = description.get("format") if isinstance(description, dict) else type(description).__name__
         raise ConveyorError(f"[bundle] {path}: expected a model of format {FORMAT}, got {got}; give a run's folder")
-    missing = {"task", "config", "facts"} - description.keys()
-    if missing:
-        raise ConveyorError(f"[bundle] {path}: {', '.join(sorted(missing))} missing; copy the file again")
+    wrong = [name for name, kind in PARTS.items() if not isinstance(description.get(name), kind)]
+    if wrong:
+        raise ConveyorError(f"[bundle] {path}: {', '.join(wrong)} missing or of a wrong type; copy the file again")
     return description
 
 

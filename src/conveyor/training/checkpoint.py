@@ -13,6 +13,7 @@ from typing import Any
 
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, Trainer
+from torch import Tensor
 
 from conveyor.errors import ConveyorError
 from conveyor.training import bundle, tensors
@@ -25,13 +26,46 @@ def last(run: Path) -> Path:
     return run / "checkpoints" / "last.safetensors"
 
 
+def begun(run: Path, resume: bool) -> bool:
+    """Whether a run has a checkpoint to go on from; raises where training anew would write over what was learned."""
+    there, model = last(run).exists(), run / "model.safetensors"
+    if there and not resume:
+        raise ConveyorError(f"[train] {run}: this run has begun already; go on with --resume, or take another folder")
+    if not there and model.exists():
+        raise ConveyorError(
+            f"[resume] {last(run)} is missing, and training anew would write over {model}; put it back, or start a "
+            "new run"
+        )
+    return there
+
+
 def progress(path: Path, learner: Learner) -> Progress:
     """Where a checkpoint stands, after a check that it is one of this network."""
     match tensors.read_tree(path, "resume"):
-        case {"state_dict": dict(weights), "progress": dict(values)} if values.keys() == asdict(Progress()).keys():
+        case {
+            "state_dict": dict(weights),
+            "optimizer_states": [{"state": dict(), "param_groups": [dict(group)]}],
+            "progress": dict(values),
+            "carried": _,
+            "sums": dict(),
+            "random": {"torch": Tensor(), "cuda": list(), "numpy": tuple(), "python": tuple()},
+            "pytorch-lightning_version": str(),  # Lightning's own, as those below
+            "lr_schedulers": list(),
+            "callbacks": dict(),
+        } if group.keys() == _optimizer_options(learner) and _is_progress(values):
             tensors.match(weights, learner.state_dict(), f"[resume] {path}")
             return Progress(**values)
-    raise ConveyorError(f"[resume] {path}: expected a checkpoint, got another file; copy it again")
+    raise ConveyorError(f"[resume] {path}: expected a checkpoint of this run, got another file; copy it again")
+
+
+def _is_progress(values: dict[str, Any]) -> bool:
+    numbers = all(isinstance(value, (int, float)) for value in values.values())
+    return numbers and values.keys() == asdict(Progress()).keys()
+
+
+def _optimizer_options(learner: Learner) -> set[str]:
+    [group] = learner.configure_optimizers().state_dict()["param_groups"]
+    return set(group)
 
 
 class SafeCheckpointIO(CheckpointIO):
@@ -51,12 +85,16 @@ class SafeCheckpointIO(CheckpointIO):
 
 
 class Keeper(Callback):
-    """Saves checkpoints, always between two steps: when one is due, at an epoch's start, at the end, on Ctrl-C."""
+    """Saves checkpoints, always between two steps: when due, at an epoch's start, at the end, when asked to stop."""
 
     def __init__(self, run: Path, learner: Learner, interruption: Interruption) -> None:
         self.run, self.learner, self.interruption = run, learner, interruption
-        self.saved_step = learner.progress.step
+        self.saved_step = -1  # no model is ever without a checkpoint: the beginning is saved too
         self.saved_at = time.monotonic()
+
+    def on_train_start(self, *_: Any) -> None:
+        """Lightning has now put its signal handlers; ours come after."""
+        self.interruption.listen()
 
     def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
         """Before a step, all of the one before is done, with its validation and its line of metrics."""
@@ -82,7 +120,7 @@ class Keeper(Callback):
         return late or step % self.learner.batches == 0 or step % (options.save_steps or step + 1) == 0
 
     def _leave_if_asked(self, trainer: Trainer) -> None:
-        if self.interruption.asked:
+        if self.interruption.asked is not None:
             self.save(trainer)
             if not (self.run / "model.safetensors").exists():
                 bundle.write_weights(self.run, self.learner.network)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -14,12 +15,14 @@ from conveyor.errors import ConveyorError
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Tell in one sentence why `path` could not be written, such as a full disk."""
+    """Tell in one sentence why `path` could not be written, and what to do."""
     try:
         yield
     except OSError as error:
-        kept = "; the earlier file is unharmed" if path.exists() else ""
-        raise ConveyorError(f"[write] {path}: {error.strerror}{kept}; make room, then go on with --resume") from None
+        kept = "; the earlier file is unharmed" if os.path.exists(path) else ""
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "make room, then go on with --resume" if full else "check the path and its permissions"
+        raise ConveyorError(f"[write] {path}: {error.strerror}{kept}; {remedy}") from None
 
 
 def write(path: Path, content: bytes) -> None:
@@ -49,5 +52,5 @@ def read_json(path: Path, what: str) -> Any:
         return json.loads(path.read_bytes())
     except OSError as error:
         raise ConveyorError(f"[{what}] {path}: cannot be read ({error.strerror}); check the path") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConveyorError(f"[{what}] {path}: expected JSON, but {error}; copy the file again") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import statistics
 import warnings
 from datetime import datetime
@@ -13,8 +14,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 
-from conveyor.errors import ConveyorError
-from conveyor.training import bundle, checkpoint, files, randomness, report
+from conveyor.training import bundle, checkpoint, files, machine, randomness, report
 from conveyor.training.board import Board
 from conveyor.training.display import Display
 from conveyor.training.history import History
@@ -30,7 +30,7 @@ def new_run(runs: Path, name: str) -> Path:
     """A folder for a new run that is not there yet: `runs/<name>/<time>`."""
     first = runs / name / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     run, number = first, 1
-    while run.exists():
+    while os.path.exists(run):  # not Path.exists, which raises where it may not look; writing will tell
         number += 1
         run = first.with_name(f"{first.name}_{number}")
     return run
@@ -41,40 +41,46 @@ def fit(task: Task, config: Any, run: Path, resume: bool = False) -> tuple[Model
 
     A run killed at any moment and gone on with ends with the same weights, bit for bit, as one that never stopped.
     """
-    options: TrainingOptions = config.training
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    randomness.seed(options.seed)
-    data = task.read(config, bundle.read_description(run)["facts"] if resume else None)
-    learner = Learner(task, config, data, task.network(config, data.facts))
+    going_on = checkpoint.begun(run, resume)
+    learner = _learner(task, config, bundle.read_description(run)["facts"] if resume else None)
+    if going_on:
+        learner.progress = checkpoint.progress(checkpoint.last(run), learner)
+    history = History(run / "metrics.csv", learner.progress.step)
+    files.write_json(run / "config.json", dataclasses.asdict(learner.config))
+    bundle.write_description(run, name_of(task), learner.config, learner.data.facts)
     weights = sum(weight.numel() for weight in learner.network.parameters())
-    print(f"{name_of(task)}: {data.summary}; {weights:,} weights; {run}", flush=True)
-    files.write_json(run / "config.json", dataclasses.asdict(config))
-    bundle.write_description(run, name_of(task), config, data.facts)
-    rows = _train(learner, run, resume)
+    print(f"{name_of(task)}: {learner.data.summary}; {weights:,} weights; {run}", flush=True)
+    if learner.done:
+        step = learner.progress.step
+        print(f"already at its end, step {step:,}; --epochs, --max-steps or --patience let it go on", flush=True)
+    else:
+        _train(learner, run, history, going_on)
     model = bundle.read(run, task)
-    test = score(task, config, model.network.to(learner.device), data.test)
+    test = score(task, config, model.network.to(learner.device), learner.data.test)
     model.network.cpu()
-    figures = _figures(learner, rows) | {"test": test}
-    report.write(run, model, rows, figures)
+    figures = _figures(learner, history.rows) | {"test": test}
+    report.write(run, model, history.rows, figures)
     return model, figures
 
 
-def _train(learner: Learner, run: Path, resume: bool) -> list[dict[str, float]]:
-    """Train up to the end, or an exception; the lines of metrics."""
-    last = checkpoint.last(run)
-    going_on = last.exists()
-    if going_on and not resume:
-        raise ConveyorError(f"[train] {run}: this run has begun already; go on with --resume, or take another folder")
-    if going_on:
-        learner.progress = checkpoint.progress(last, learner)
-    step = learner.progress.step
-    history = History(run / "metrics.csv", step)
-    if learner.done:
-        print(f"already at its end, step {step:,}; --epochs, --max-steps or --patience let it go on", flush=True)
-        return history.rows
+def _learner(task: Task, config: Any, facts: dict[str, Any] | None) -> Learner:
+    """A training at its beginning; nothing is written yet."""
+    options: TrainingOptions = config.training
+    machine.check_device(options.device)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    randomness.seed(options.seed)
+    data = task.read(config, facts)
+    config = dataclasses.replace(config, data=tuple(str(Path(path).absolute()) for path in config.data))
+    with torch.device("meta"):
+        machine.check_memory(task.network(config, data.facts))
+    return Learner(task, config, data, task.network(config, data.facts))
+
+
+def _train(learner: Learner, run: Path, history: History, going_on: bool) -> None:
+    """Train up to the end, or an exception."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    board = Board(run / "tensorboard", step)
+    board = Board(run / "tensorboard", learner.progress.step)
     with Interruption(run, f"conveyor train {name_of(learner.task)}") as interruption, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`isinstance", FutureWarning)  # Lightning 2.6 on torch 2.13
         trainer = Trainer(
@@ -90,8 +96,7 @@ def _train(learner: Learner, run: Path, resume: bool) -> list[dict[str, float]]:
             enable_checkpointing=False,
             enable_model_summary=False,
         )
-        trainer.fit(learner, ckpt_path=last if going_on else None)
-    return history.rows
+        trainer.fit(learner, ckpt_path=checkpoint.last(run) if going_on else None)
 
 
 def _figures(learner: Learner, rows: list[dict[str, float]]) -> dict[str, Any]:

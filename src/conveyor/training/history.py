@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers.logger import Logger
 
+from conveyor.errors import ConveyorError
 from conveyor.training import files
 
 Row = dict[str, float]
@@ -58,11 +60,23 @@ class History(Logger):
 
 def read(path: Path) -> list[Row]:
     """The lines of a metrics file; a last line that was cut off while being written is left out."""
-    whole = path.read_text().rpartition("\n")[0]
-    return [
-        {name: _number(value) for name, value in row.items() if value} for row in csv.DictReader(io.StringIO(whole))
-    ]
+    try:
+        return [*_rows(path.read_text().rpartition("\n")[0])]
+    except (OSError, ValueError, csv.Error) as error:
+        raise ConveyorError(f"[resume] {path}: expected lines of numbers ({error}); mend it, or move it away") from None
+
+
+def _rows(text: str) -> Iterator[Row]:
+    lines = csv.reader(io.StringIO(text))
+    columns = next(lines, [])
+    for cells in lines:
+        if len(cells) != len(columns):
+            raise ValueError(f"{len(cells)} columns instead of {len(columns)}")
+        row = {name: _number(cell) for name, cell in zip(columns, cells, strict=True) if cell}
+        if "step" not in row:
+            raise ValueError("a line has no step")
+        yield row
 
 
 def _number(text: str) -> float:
-    return int(text) if text.isdigit() else float(text)
+    return int(text) if text.isdecimal() else float(text)

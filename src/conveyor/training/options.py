@@ -14,6 +14,7 @@ An option exists once, as a field. The command line, the config file and the che
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
@@ -31,17 +32,21 @@ class Range:
 
     words: str
     low: float
-    high: float = math.inf
+    high: float = sys.float_info.max
     open: bool = False
     """Whether the bounds themselves are outside."""
 
     def __contains__(self, value: float) -> bool:
-        inside = self.low < value < self.high if self.open else self.low <= value <= self.high
-        return inside and math.isfinite(value)
+        return self.low < value < self.high if self.open else self.low <= value <= self.high
 
 
 Count = Annotated[int, Range("a whole number, 1 or more", 1)]
+Size = Annotated[int, Range("a whole number from 1 to 1,000,000", 1, 1_000_000)]
+"""How many numbers stand side by side: beyond this no memory holds a layer, and its description is damaged."""
+Depth = Annotated[int, Range("a whole number from 1 to 1,000", 1, 1_000)]
+"""How many layers stand upon each other."""
 Whole = Annotated[int, Range("a whole number, 0 or more", 0)]
+Number = Annotated[float, Range("a number", -sys.float_info.max)]
 Positive = Annotated[float, Range("a number above 0", 0, open=True)]
 NotNegative = Annotated[float, Range("a number, 0 or more", 0)]
 Share = Annotated[float, Range("a number from 0 to below 1", 0, math.nextafter(1, 0))]

@@ -43,10 +43,12 @@ def curves(path: Path, rows: list[Row]) -> None:
     names = [next((n for row in rows for n in row if n.startswith(part)), "") for part in ("train_", "valid_")]
     for name, style in zip(names, ("-", "o-"), strict=True):
         points = [(row["epoch"], row[name]) for row in rows if name in row]
-        axes.plot(*zip(*points, strict=True), style, label=name.replace("_", " "), markersize=4, linewidth=1.2)
+        if points:  # there are none if the run's earlier lines were moved away
+            axes.plot(*zip(*points, strict=True), style, label=name.replace("_", " "), markersize=4, linewidth=1.2)
     axes.set(xlabel="epoch", ylabel=names[1].removeprefix("valid_"))
     axes.grid(alpha=0.3)
-    axes.legend()
+    if axes.lines:
+        axes.legend()
     image = io.BytesIO()
     figure.savefig(image, dpi=130)
     files.write(path, image.getvalue())

@@ -13,11 +13,14 @@ from torch import nn
 from conveyor.training import optimizer
 from conveyor.training.task import Split, Task
 
+ROUNDS = 6
+SECONDS = 1.0
+
 
 def compare(
-    task: Task, config: Any, networks: Sequence[nn.Module], split: Split, rounds: int = 5, seconds: float = 1.0
-) -> list[float]:
-    """The median of each network's work a second (in the task's unit) over some rounds of some seconds.
+    task: Task, config: Any, networks: Sequence[nn.Module], split: Split, rounds: int = ROUNDS, seconds: float = SECONDS
+) -> list[list[float]]:
+    """Each network's work a second (in the task's unit) in each of some rounds of some seconds.
 
     The networks take turns, so that what disturbs the machine disturbs all. Raises AssertionError if they do not give
     the same loss on the first batch.
@@ -28,7 +31,14 @@ def compare(
     for _ in range(rounds + 1):
         for network, speeds in zip(networks, measured, strict=True):
             speeds.append(_train(task, config, network.train(), split, seconds))
-    return [statistics.median(speeds[1:]) for speeds in measured]  # the first round warms up
+    return [speeds[1:] for speeds in measured]  # the first round warms up
+
+
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """The ratio of the medians: over all rounds, over the first half of them and over the second."""
+    half = len(ours) // 2
+    parts = (slice(None), slice(half), slice(half, None))
+    return [statistics.median(ours[part]) / statistics.median(theirs[part]) for part in parts]
 
 
 def _train(task: Task, config: Any, network: nn.Module, split: Split, seconds: float) -> float:

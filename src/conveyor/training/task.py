@@ -52,6 +52,7 @@ class Config(Protocol):
 
     training: TrainingOptions
     data: tuple[str, ...]
+    """Files or folders; a run keeps their absolute paths, so that it can be used from anywhere."""
 
 
 class Model(NamedTuple):

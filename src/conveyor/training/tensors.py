@@ -18,6 +18,9 @@ from torch import Tensor
 from conveyor.errors import ConveyorError
 from conveyor.training import files
 
+MOST = 20
+"""Mistakes that one error names."""
+
 
 def write(path: Path, tree: Any) -> None:
     """Put a tree at `path`, whole or not at all."""
@@ -49,7 +52,7 @@ def read_tree(path: Path, what: str) -> Any:
 
 
 def match(found: dict[str, Tensor], expected: dict[str, Tensor], where: str) -> None:
-    """Raise one error that names every tensor that is missing, too many, of a wrong shape or type, or not finite."""
+    """Raise one error that names the tensors that are missing, too many, of a wrong shape or type, or not finite."""
     mistakes = [f"{name} is missing" for name in expected if name not in found]
     mistakes += [f"{name} is not known" for name in found if name not in expected]
     for name in found.keys() & expected.keys():
@@ -59,7 +62,8 @@ def match(found: dict[str, Tensor], expected: dict[str, Tensor], where: str) -> 
         elif not got.isfinite().all():
             mistakes.append(f"{name} has {int((~got.isfinite()).sum())} values that are NaN or infinite")
     if mistakes:
-        raise ConveyorError(f"{where}: {'; '.join(sorted(mistakes))}")
+        more = f"; and {len(mistakes) - MOST:,} more" if len(mistakes) > MOST else ""
+        raise ConveyorError(f"{where}: {'; '.join(sorted(mistakes)[:MOST])}{more}")
 
 
 def _shape(tensor: Tensor) -> str:
