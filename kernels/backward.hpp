@@ -307,11 +307,10 @@ class BackwardPass {
   }
 
   void add_biases(long count, bool newest, long from, long to) const {
-    for (long m = from; m < to; m += V) {
-      const long n = to - m;
-      Vec sum = newest ? Vec{} : load(db + m, n);
-      for (long k = 0; k < count; ++k) sum += load(slot(k) + m, n);
-      store(db + m, sum, n);
+    if (newest) clear(db + from, to - from);
+    for (long k = 0; k < count; ++k) {
+      const E* row = slot(k);
+      for (long m = from; m < to; m += V) store(db + m, load(db + m, to - m) + load(row + m, to - m), to - m);
     }
   }
 

@@ -6,30 +6,30 @@
 namespace conveyor {
 namespace CONVEYOR_ISA {
 
-// Up to V rows of `count` vectors' lanes become columns, a tile of V x V at a time: get(v, k) gives the lanes from k on
-// of row v, put(k, lanes) takes column k. Rows beyond `rows` are zero.
-template <class Get, class Put>
-CONVEYOR_INLINE void turn_tiles(long rows, long count, const Get& get, const Put& put) {
-  for (long k = 0; k < count; k += V) {
-    Vec tile[V];
+// Up to V rows of `count` lanes become columns, a tile of V x V at a time: get(v, k, n) gives n lanes or, where n is a
+// constant, V from k on of row v; put(k, lanes) takes column k. Rows beyond `rows` are zero.
+template <class Get, class Put, class Count>
+CONVEYOR_INLINE void turn_tile(long rows, long k, Count n, const Get& get, const Put& put) {
+  Vec tile[V];
 #pragma GCC unroll 16
-    for (int v = 0; v < V; ++v) tile[v] = v < rows ? get(v, k) : Vec{};
-    transpose(tile);
-    if (count - k >= V) {
+  for (int v = 0; v < V; ++v) tile[v] = v < rows ? get(v, k, n) : Vec{};
+  transpose(tile);
 #pragma GCC unroll 16
-      for (int v = 0; v < V; ++v) put(k + v, tile[v]);
-    } else {
-#pragma GCC unroll 16
-      for (int v = 0; v < V; ++v)
-        if (k + v < count) put(k + v, tile[v]);
-    }
-  }
+  for (int v = 0; v < V; ++v)
+    if (v < n) put(k + v, tile[v]);
 }
 
-// V words from word k on of a row of n values.
-template <class E>
-CONVEYOR_INLINE Vec row_words(const float* row, long k, long n) {
-  if constexpr (kPack<E> == 1) return load(row + k, n - k);
+template <class Get, class Put>
+CONVEYOR_INLINE void turn_tiles(long rows, long count, const Get& get, const Put& put) {
+  long k = 0;
+  for (; k + V <= count; k += V) turn_tile(rows, k, Whole{}, get, put);
+  if (k < count) turn_tile(rows, k, count - k, get, put);
+}
+
+// V words from word k on of a row of n values; of so many there are `count`.
+template <class E, class Count>
+CONVEYOR_INLINE Vec row_words(const float* row, long k, long n, Count count) {
+  if constexpr (kPack<E> == 1) return load(row + k, count);
   const long first = k * kPack<E>;
   bf16 pairs[2 * V];
   store(pairs, n > first ? load(row + first, n - first) : Vec{});
@@ -41,7 +41,7 @@ CONVEYOR_INLINE Vec row_words(const float* row, long k, long n) {
 template <class E>
 CONVEYOR_INLINE void pack_tiles(const float* from, long K, long rows, float* to, std::ptrdiff_t stride) {
   turn_tiles(
-      rows, words<E>(K), [&](long v, long k) { return row_words<E>(from + v * K, k, K); },
+      rows, words<E>(K), [&](long v, long k, auto count) { return row_words<E>(from + v * K, k, K, count); },
       [&](long k, Vec column) { store(to + k * stride, column); });
 }
 
@@ -90,7 +90,7 @@ void pack_rows(const Columns& columns, const Row& row, long K, float* panels, lo
 template <class E>
 void transpose_rows(const E* from, std::ptrdiff_t from_stride, long rows, long count, E* to, std::ptrdiff_t to_stride) {
   turn_tiles(
-      rows, count, [&](long v, long k) { return load(from + v * from_stride + k, count - k); },
+      rows, count, [&](long v, long k, auto n) { return load(from + v * from_stride + k, n); },
       [&](long k, Vec column) { store(to + k * to_stride, column); });
 }
 

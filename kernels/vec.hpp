@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include "kernels.hpp"
@@ -75,6 +76,11 @@ CONVEYOR_INLINE Vec at_most(Vec bound, Vec x) {
 CONVEYOR_INLINE __mmask16 lanes(long n) { return static_cast<__mmask16>((1u << n) - 1); }
 #endif
 
+// All lanes, where the number of them is known as the program is compiled.
+using Whole = std::integral_constant<long, V>;
+
+CONVEYOR_INLINE Vec load(const float* from, Whole) { return load(from); }
+
 // The first n lanes; the others are zero.
 CONVEYOR_INLINE Vec load(const float* from, long n) {
   if (n >= V) return load(from);
@@ -130,6 +136,7 @@ CONVEYOR_INLINE Bits bits_of(const float* from, long n) {
 
 CONVEYOR_INLINE Vec load(const bf16* from, long n) { return as<Vec>(bits_of(from, n) << 16); }
 CONVEYOR_INLINE Vec load(const bf16* from) { return load(from, V); }
+CONVEYOR_INLINE Vec load(const bf16* from, Whole) { return load(from, V); }
 
 CONVEYOR_INLINE void store(bf16* to, Vec v, long n) {
   const Halves upper = halves(v);
