@@ -83,8 +83,7 @@ class BackwardPass {
         shown_panels(space.take(projects && f.dw_ih ? units.floats(words<E>(block * L)) : 0)),
         rows(space, block, L),
         at(space, L),
-        kept{sizes,    places, const_cast<float*>(f.gates), const_cast<float*>(f.cells), nullptr, f.c_0,
-             no_carry},
+        kept{sizes, places, const_cast<float*>(f.gates), const_cast<float*>(f.cells), nullptr, f.c_0, no_carry},
         gates(space.take(anew ? block * L * 4 * H : 0)),
         cells(space.take(anew && Cell::kBelt ? block * L * H : 0)),
         first_time(arguments_of_forward()),
@@ -130,9 +129,7 @@ class BackwardPass {
   // What the forward pass was called with; its results are not written again.
   Forward<E> arguments_of_forward() const {
     const Rows<E> y{const_cast<E*>(f.y.data), f.y.step, f.y.row};
-    return {f.cell,  sizes,   f.weights, f.x,     f.h_0,
-            f.c_0,   y,       nullptr,   nullptr, nullptr,
-            const_cast<float*>(f.cells)};
+    return {f.cell, sizes, f.weights, f.x, f.h_0, f.c_0, y, nullptr, nullptr, nullptr, const_cast<float*>(f.cells)};
   }
 
   void prepare(const Team& team) const {
@@ -210,9 +207,17 @@ class BackwardPass {
   void step(long p, bool lanes, const Share& mine, const Team& team) const {
     const long n = turn(p), k = rows.base[p], end = least(mine.l1, rows.base[p + 1] - k);
     const Term<E> recurrent(Left<E>(at.after + n, S - G), G, w_hh);
-    const BackwardStep<E> step{rows.h_before + k, at.h + n,     at.c_before + n,     at.c + n,
-                               at.gates + n,      at.dgates + n, at.dcells + n,      at.carry + n,
-                               at.carry_before + n, slot(k),    projects ? shown + k * H : nullptr};
+    const BackwardStep<E> step{rows.h_before + k,
+                               at.h + n,
+                               at.c_before + n,
+                               at.c + n,
+                               at.gates + n,
+                               at.dgates + n,
+                               at.dcells + n,
+                               at.carry + n,
+                               at.carry_before + n,
+                               slot(k),
+                               projects ? shown + k * H : nullptr};
     if constexpr (Cell::kBelt)
       if (projects) {
         output_gradient(n, k, end, recurrent, lanes, mine, team);
@@ -279,8 +284,7 @@ class BackwardPass {
     const auto shown_row = [this](long k) { return shown + k * H; };
     pack_rows<E>(inputs, row(rows.x), count, x_panels, team.begin(inputs.panels), team.end(inputs.panels));
     pack_rows<E>(outputs, row(rows.h_before), count, h_panels, team.begin(outputs.panels), team.end(outputs.panels));
-    if (projects)
-      pack_rows<E>(units, shown_row, count, shown_panels, team.begin(units.panels), team.end(units.panels));
+    if (projects) pack_rows<E>(units, shown_row, count, shown_panels, team.begin(units.panels), team.end(units.panels));
   }
 
   // dx = W_ih^T dsums

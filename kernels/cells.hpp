@@ -26,7 +26,7 @@ struct ForwardStep {
 template <class E>
 struct BackwardStep {
   const E *const *h_before, *const *h;
-  const float* const *c_before, *const *c;
+  const float *const *c_before, *const *c;
   const float *const *gates, *const *dgates, *const *dcells;  // dgates and dcells: each null, or both given
   const float* const* carry;                                  // past the products, what the step after hands down:
   float* const* carry_before;                                 // the gradient of the belt, or the GRU's share of dh

@@ -58,8 +58,13 @@ void LanePlan::lay(const std::vector<long>& rows, long count) {
 }
 
 Lanes LanePlan::lanes() const {
-  return {static_cast<long>(end_.size()), end_.empty() ? 0 : end_.front(), end_.data(), first_.data(), row_.data(),
-          start_.data(), length_.data()};
+  return {static_cast<long>(end_.size()),
+          end_.empty() ? 0 : end_.front(),
+          end_.data(),
+          first_.data(),
+          row_.data(),
+          start_.data(),
+          length_.data()};
 }
 
 }  // namespace conveyor

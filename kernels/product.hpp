@@ -13,9 +13,9 @@ namespace CONVEYOR_ISA {
 CONVEYOR_INLINE constexpr long ceil_div(long a, long b) { return (a + b - 1) / b; }
 CONVEYOR_INLINE constexpr long least(long a, long b) { return a < b ? a : b; }
 
-constexpr int kWide = 4;                      // vectors in a full panel
-constexpr long kLine = 16;                    // floats in a cache line
-constexpr int kRows = kAccumulators / kWide;  // rows of a full block: 6 or 2
+constexpr int kWide = 4;                       // vectors in a full panel
+constexpr long kLine = 16;                     // floats in a cache line
+constexpr int kRows = kAccumulators / kWide;   // rows of a full block: 6 or 2
 constexpr int kMany = kRows >= 4 ? 4 : kRows;  // panels for a single row
 // Steps of k multiplied before the next rows are taken: a panel of them (256 KiB) stays in L2.
 constexpr long kDepth = 1024;
@@ -305,8 +305,8 @@ struct Right {
 
 // A plain product: to = sum over k of a[r][k] w[k], or added to what is there.
 template <class E, class To>
-void multiply_into(const Columns& columns, long r0, long r1, long j0, long j1, const Term<E>& term,
-                   const Right<To>& to, bool adds) {
+void multiply_into(const Columns& columns, long r0, long r1, long j0, long j1, const Term<E>& term, const Right<To>& to,
+                   bool adds) {
   multiply(
       columns, r0, r1, j0, j1, Terms<E>{&term, 1},
       [&](long r, long j, auto& sums) {

@@ -90,9 +90,7 @@ class Places {
   }
 
   // Whether no later step uses the state after this one.
-  bool cut(const Place& at) const {
-    return at.last || (sizes_.resets && reset(at.t + !sizes_.reverse, at.row));
-  }
+  bool cut(const Place& at) const { return at.last || (sizes_.resets && reset(at.t + !sizes_.reverse, at.row)); }
 
  private:
   Place find(long tick, long& n) const {

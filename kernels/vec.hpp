@@ -130,9 +130,7 @@ CONVEYOR_INLINE Bits bits_of(const bf16* from, long n) {
   return __builtin_convertvector(upper, Bits);
 }
 
-CONVEYOR_INLINE Bits bits_of(const float* from, long n) {
-  return __builtin_convertvector(halves(load(from, n)), Bits);
-}
+CONVEYOR_INLINE Bits bits_of(const float* from, long n) { return __builtin_convertvector(halves(load(from, n)), Bits); }
 
 CONVEYOR_INLINE Vec load(const bf16* from, long n) { return as<Vec>(bits_of(from, n) << 16); }
 CONVEYOR_INLINE Vec load(const bf16* from) { return load(from, V); }
@@ -165,8 +163,8 @@ CONVEYOR_INLINE float half_word(const float* row, long step) { return row[step];
 CONVEYOR_INLINE Vec multiply_add(Vec sum, float a, Vec w) { return sum + a * w; }
 CONVEYOR_INLINE Vec multiply_add(Vec sum, uint32_t a, Vec w) {
 #if defined(__AVX512BF16__)
-  return as<Vec>(_mm512_dpbf16_ps(as<__m512>(sum), as<__m512bh>(_mm512_set1_epi32(static_cast<int>(a))),
-                                  as<__m512bh>(w)));
+  return as<Vec>(
+      _mm512_dpbf16_ps(as<__m512>(sum), as<__m512bh>(_mm512_set1_epi32(static_cast<int>(a))), as<__m512bh>(w)));
 #else
   const Bits pairs = as<Bits>(w);
   sum += as<float>(a & 0xffff0000u) * as<Vec>(pairs & 0xffff0000u);

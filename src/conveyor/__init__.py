@@ -7,25 +7,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from conveyor.explanation import explain
     from conveyor.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
     from conveyor.nn.replace import replace, restore
+    from conveyor.ops.threads import get_num_threads, set_num_threads
     from conveyor.tasks import load
-    from conveyor.threads import get_num_threads, set_num_threads
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell", "replace", "restore", "get_num_threads", "set_num_threads",
-    "load", "__version__",
+    "LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell", "explain", "replace", "restore",
+    "get_num_threads", "set_num_threads", "load", "__version__",
 ]  # fmt: skip
 
 # Where each name lives, and the extra that brings what it needs.
 _HOMES = {
     **dict.fromkeys(("LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"), ("conveyor.nn", "torch")),
     **dict.fromkeys(("replace", "restore"), ("conveyor.nn", "torch")),
-    "get_num_threads": ("conveyor.threads", "torch"),
+    "explain": ("conveyor.explanation", "torch"),
+    "get_num_threads": ("conveyor.ops.threads", "torch"),
     "load": ("conveyor.tasks", "tasks"),
-    "set_num_threads": ("conveyor.threads", "torch"),
+    "set_num_threads": ("conveyor.ops.threads", "torch"),
 }
 
 

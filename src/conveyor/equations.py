@@ -39,6 +39,11 @@ class Weights(NamedTuple):
     b_hh: Tensor | None = None
     w_hr: Tensor | None = None
 
+    def to(self, dtype: torch.dtype) -> "Weights":
+        """The same in another precision."""
+        b_ih, b_hh, w_hr = (None if w is None else w.to(dtype) for w in self[2:])
+        return Weights(self.w_ih.to(dtype), self.w_hh.to(dtype), b_ih, b_hh, w_hr)
+
 
 class Gates(NamedTuple):
     """What an LSTM did at one step, each [B, H], or over a sequence, each [T, B, H].

@@ -40,7 +40,7 @@ class Cell(nn.Module):
         x = _sequence(input, single).to(dtype)
         zeros = x.new_zeros(1, x.shape[1], self.hidden_size)
         first = [zeros if s is None else _sequence(s, single).to(dtype) for s in states.values()]
-        named = parameters.named(weights, len(weights) > 2, dtype)
+        named = parameters.named(weights, len(weights) > 2)
         done = ops.layer(cell, x, first[0], first[1] if cell == "lstm" else None, [named])
         last = [state.squeeze(0) for state in (done.h_n, done.c_n)[: len(states)]]
         return [state.squeeze(0) for state in last] if single else last

@@ -41,10 +41,8 @@ def layers(gates: int, I: int, H: int, P: int, bias: bool, L: int, D: int) -> li
     ]
 
 
-def named(tensors: list[Tensor], bias: bool, dtype: torch.dtype) -> Weights:
-    """The weights of one layer and direction, from torch's order, brought to this dtype."""
-    if tensors[0].dtype is not dtype:
-        tensors = [tensor.to(dtype) for tensor in tensors]
+def named(tensors: list[Tensor], bias: bool) -> Weights:
+    """The weights of one layer and direction, from torch's order."""
     return Weights(*tensors) if bias else Weights(tensors[0], tensors[1], None, None, *tensors[2:])
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def precision(weight: Tensor) -> torch.dtype:
-    """What input, states and weights are brought to; autocast leaves float64 as it is."""
+    """What input and states are brought to; autocast leaves float64 as it is."""
     kind = weight.device.type
     if weight.dtype is torch.float64 or not autocast(kind):
         return weight.dtype

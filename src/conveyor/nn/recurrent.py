@@ -131,7 +131,7 @@ class Recurrent(nn.Module):
             if layer and self.training and self.dropout:
                 x = functional.dropout(x, self.dropout)
             here = slice(layer * D, (layer + 1) * D)
-            part = [parameters.named(tensors, self.bias, dtype) for tensors in weights[here]]
+            part = [parameters.named(tensors, self.bias) for tensors in weights[here]]
             h, c = (h_0, c_0) if L == 1 else (h_0[here], None if c_0 is None else c_0[here])
             layers.append(ops.layer(cell, x, h, c, part, every=self.checkpoint_every, **options))
             x = layers[-1].output

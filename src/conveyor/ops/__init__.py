@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from conveyor import batching, equations  # noqa: F401  batching: what the operators are under vmap
-from conveyor.derivatives import Arguments, recurrent
-from conveyor.fallback import Layer, by_equations
+from conveyor import equations
+from conveyor.ops import batching  # noqa: F401  what the operators are under vmap
+from conveyor.ops.derivatives import Arguments, recurrent
+from conveyor.ops.fallback import Layer, by_equations
+
+__all__ = ["Layer", "layer", "watching", "why_not"]
 
 SERVED = (torch.float32, torch.bfloat16)
 
@@ -35,7 +38,7 @@ def layer(
     for watch in _watches:
         watch(cell, input, h_0, weights, every, reason)
     if reason:
-        weights = [equations.Weights(*(None if w is None else w.to(input.dtype) for w in of)) for of in weights]
+        weights = [of.to(input.dtype) for of in weights]
         return by_equations(cell, input, h_0, c_0, weights, lengths=lengths, resets=resets, gates=gates)
     h, c = h_0.to(input.dtype), input.new_empty(0, dtype=torch.float32) if c_0 is None else c_0.float()
     arguments = Arguments(cell, input, h, c, flat, lengths, resets, every)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import grad, jacrev, jvp, vmap
 
 from conveyor import ops
-from conveyor.fallback import by_direction
+from conveyor.ops.fallback import by_direction
 
 Agree = Callable[[Tensor, Tensor], None]
 CELLS = ["lstm", "gru", "rnn_tanh", "rnn_relu"]

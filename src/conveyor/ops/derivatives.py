@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from conveyor.fallback import by_direction, by_equations
-from conveyor.operators import Gradients, Results, library
+from conveyor.ops.fallback import by_direction, by_equations
+from conveyor.ops.operators import Gradients, Results, library
 
 
 class Arguments(NamedTuple):
@@ -42,8 +42,10 @@ class Arguments(NamedTuple):
 def recurrent(arguments: Arguments) -> Results:
     """The operator, differentiable by every means."""
     if _transformed():
-        return _Recurrent.apply(arguments.replaced([None] * len(arguments.tensors)), *arguments.tensors)
-    return torch.ops.conveyor.recurrent(*arguments)
+        results: Results = _Recurrent.apply(arguments.replaced([None] * len(arguments.tensors)), *arguments.tensors)
+    else:
+        results = torch.ops.conveyor.recurrent(*arguments)
+    return results
 
 
 def recurrent_backward(
@@ -52,9 +54,10 @@ def recurrent_backward(
     """Its gradients, as the operator gives them, differentiable by every means."""
     if not _transformed():
         cell, input, h_0, c_0, weights, *others = arguments
-        return torch.ops.conveyor.recurrent_backward(
+        found: Gradients = torch.ops.conveyor.recurrent_backward(
             cell, *cotangents, input, h_0, c_0, weights, *kept, *others, *wanted
         )
+        return found
     empty = arguments.replaced([None] * len(arguments.tensors))
     dx, dh_0, dc_0, dsums, *dweights = _RecurrentBackward.apply(
         empty, tuple(wanted), *cotangents, *kept, *arguments.tensors
@@ -99,11 +102,12 @@ def _second(
         return tuple(results[number] for number in places)
 
     def first(dys: Sequence[Tensor], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        results, pull = torch.func.vjp(layer, *tensors)
-        return pull(tuple(dy.to(y.dtype) for y, dy in zip(results, dys, strict=True)))
+        results, pull, *_ = torch.func.vjp(layer, *tensors)
+        found: tuple[Tensor, ...] = pull(tuple(dy.to(y.dtype) for y, dy in zip(results, dys, strict=True)))
+        return found
 
     tensors = (arguments.input, arguments.h_0, arguments.c_0, *arguments.weights)
-    found, pull = torch.func.vjp(first, tuple(cotangents[number] for number in places), tensors)
+    found, pull, *_ = torch.func.vjp(first, tuple(cotangents[number] for number in places), tensors)
     given = tuple(
         torch.zeros_like(to) if t is None or not t.numel() else t for t, to in zip(seconds, found, strict=True)
     )
@@ -159,7 +163,8 @@ class _Recurrent(torch.autograd.Function):
 
     @staticmethod
     def forward(empty: Arguments, *tensors: Tensor | None) -> Results:
-        return torch.ops.conveyor.recurrent(*empty.replaced(tensors))
+        results: Results = torch.ops.conveyor.recurrent(*empty.replaced(tensors))
+        return results
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from conveyor.fallback import by_direction
-from conveyor.operators import library
+from conveyor.ops.fallback import by_direction
+from conveyor.ops.operators import library
 
 Tensors = Sequence[Tensor | None]
 
@@ -87,7 +87,8 @@ def _parts(cell: str, dsums: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _sums(of: Tensor, N: int) -> Tensor:
-    return of.unflatten(1, (N, -1)).sum(dim=(0, 2))
+    total: Tensor = of.unflatten(1, (N, -1)).sum(dim=(0, 2))
+    return total
 
 
 def _products(of: Tensor, with_: Tensor, N: int) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from conveyor import _kernels, ops
-from conveyor.threads import get_num_threads
+from conveyor.ops.threads import get_num_threads
 
 
 class Call(NamedTuple):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import conveyor
 from conveyor import _kernels, ops
-from conveyor.fallback import by_direction
+from conveyor.ops.fallback import by_direction
 
 Agree = Callable[[Tensor, Tensor], None]
 CELLS = ["lstm", "gru", "rnn_tanh", "rnn_relu"]

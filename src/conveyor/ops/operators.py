@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from conveyor import _kernels
-from conveyor.threads import get_num_threads
+from conveyor.ops.threads import get_num_threads
 
 KEPT = {"lstm": 4, "gru": 4}
 """How many values a unit and step are kept: the gates, of the GRU also the candidate's recurrent term."""

@@ -1,0 +1,65 @@
+"""What a call will run on, told before it runs."""
+
+import pytest
+import torch
+from torch import nn
+
+import conveyor
+from conveyor import _kernels, explain
+
+
+def test_each_layer_of_a_model_is_told_by_its_name() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.below = conveyor.LSTM(3, 8, num_layers=2, checkpoint_every=5)
+            self.above = conveyor.GRU(8, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            output: torch.Tensor = self.above(self.below(x)[0])[0]
+            return output
+
+    told = explain(Model(), torch.randn(5, 2, 3))
+    assert [(call.module, call.cell) for call in told] == [("below", "lstm"), ("below", "lstm"), ("above", "gru")]
+    assert all((call.path, call.isa, call.reason) == ("kernels", _kernels.isa(), None) for call in told)
+    assert "5th tick" in told[0].keeps
+    assert "every step" in told[2].keeps
+    assert len(str(told).splitlines()) == 3
+    with torch.no_grad():
+        assert explain(Model(), torch.randn(5, 2, 3))[0].keeps == "nothing"
+
+
+def test_what_takes_a_call_off_the_kernels() -> None:
+    lstm, x = conveyor.LSTM(3, 8), torch.randn(5, 2, 3)
+    assert explain(lstm, x)[0].reason is None
+    assert "float64" in str(explain(lstm.double(), x.double()))
+    with torch.autograd.forward_ad.dual_level():
+        assert "forward-mode" in str(explain(lstm.float(), x))
+
+
+@pytest.mark.parametrize(("sizes", "threads"), [((2, 1, 3, 4), 1), ((100, 64, 256, 256), 2)])
+def test_threads(sizes: tuple[int, ...], threads: int) -> None:
+    T, B, I, H = sizes
+    conveyor.set_num_threads(2)
+    try:
+        assert explain(conveyor.LSTM(I, H), torch.randn(T, B, I))[0].threads == threads
+    finally:
+        conveyor.set_num_threads(None)
+
+
+def test_nothing_is_computed_or_left_behind() -> None:
+    """The numbers would take minutes; and no hook stays."""
+    lstm = conveyor.LSTM(2000, 2000)
+    assert explain(lstm, torch.empty(1, 1, 2000).expand(100_000, 64, 2000))[0].path == "kernels"
+    assert not lstm._forward_hooks
+    assert not lstm._forward_pre_hooks
+
+
+def test_bfloat16() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        (call,) = explain(conveyor.LSTM(3, 4), torch.randn(5, 2, 3))
+    assert (call.path, call.dtype) == ("kernels", torch.bfloat16)
+
+
+def test_a_model_without_a_layer() -> None:
+    assert str(explain(nn.Linear(3, 4), torch.randn(2, 3))) == "no layer of Conveyor's runs here"
