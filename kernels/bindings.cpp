@@ -1,7 +1,6 @@
 // The kernels as the Python module conveyor._kernels. Arrays come by DLPack from torch or numpy alike; everything is
 // checked here, and nothing below checks again.
 #include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -11,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "arrays.hpp"
 #include "kernels.hpp"
 #include "lanes.hpp"
 #include "memory.hpp"
@@ -18,17 +18,9 @@
 
 namespace nb = nanobind;
 
-template <>
-struct nanobind::detail::dtype_traits<conveyor::bf16> {
-  static constexpr dlpack::dtype value{static_cast<uint8_t>(dlpack::dtype_code::Bfloat), 16, 1};
-  static constexpr auto name = const_name("bfloat16");
-};
-
 namespace conveyor {
 namespace {
 
-template <class Float>
-using Array = nb::ndarray<Float, nb::device::cpu>;
 using Input = Array<const float>;
 using Output = Array<float>;
 template <class T>

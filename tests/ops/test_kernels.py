@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -394,9 +395,26 @@ def test_the_instruction_set_asked_for_is_used() -> None:
 @pytest.mark.parametrize("isa", [isa for isa in _kernels.available() if isa != _kernels.isa()])
 def test_every_instruction_set(isa: str) -> None:
     """The tests above, once more in a process of its own."""
-    tests = "agree or nan or infinities or asked_for or change_a_bit"
+    tests = "(agree or nan or infinities or asked_for or change_a_bit) and not every_instruction_set"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", tests, __file__]
     done = subprocess.run(
         command, env=os.environ | {"CONVEYOR_ISA": isa}, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_the_kernels_take_numpy_arrays_too() -> None:
+    """The same numbers, without torch's own way in; and nothing but arrays of their type."""
+    input, h_0, c_0, *weights = problem("lstm", 5, 3, 4, 6)
+    want = call("lstm", [input, h_0, c_0, *weights])
+    output, h_n, c_n = (np.empty(t.shape, np.float32) for t in want)
+    arrays = [t.numpy() for t in (input, h_0, c_0)]
+    rest = (None, None, None, None, 1, 1)
+    _kernels.forward("lstm", *arrays, [w.numpy() for w in weights], output, h_n, c_n, *rest)
+    for got, witness in zip((output, h_n, c_n), want, strict=True):
+        assert np.array_equal(got, witness.numpy())
+    for wrong in (arrays[0].astype(np.float64), input.double(), input.bfloat16(), [1.0], None):
+        with pytest.raises(TypeError):
+            _kernels.forward("lstm", wrong, *arrays[1:], weights, output, h_n, c_n, *rest)
+    with pytest.raises(ValueError, match=r"weights: expected \[24, 4\], got \[24, 6\]"):
+        _kernels.forward("lstm", *arrays, [weights[1], *weights[1:]], output, h_n, c_n, *rest)
