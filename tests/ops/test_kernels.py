@@ -361,6 +361,9 @@ def test_number_of_threads() -> None:
     assert conveyor.get_num_threads() == 3
     with pytest.raises(ValueError, match=r"threads: expected at least 1, or None for torch's number, got 0"):
         conveyor.set_num_threads(0)
+    for wrong in (1.5, "2"):
+        with pytest.raises(TypeError, match="threads: expected an int or None, got"):
+            conveyor.set_num_threads(wrong)
 
 
 FORK = """

@@ -1,7 +1,7 @@
 """The derivatives of the operators: the first by the kernels, those of it by the equations.
 
 Each stands twice, since torch keeps two ways: registered with the operator, which compilers see through, and as
-`torch.autograd.Function`s, which alone serve the transforms of `torch.func`.
+`torch.autograd.Function`s, which alone serve the transforms of `torch.func`, and take less time a call.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Arguments(NamedTuple):
 
 def recurrent(arguments: Arguments) -> Results:
     """The operator, differentiable by every means."""
-    if _transformed():
+    if _eager() and torch.is_grad_enabled():
         results: Results = _Recurrent.apply(arguments.replaced([None] * len(arguments.tensors)), *arguments.tensors)
     else:
         results = torch.ops.conveyor.recurrent(*arguments)
@@ -52,11 +52,10 @@ def recurrent_backward(
     arguments: Arguments, cotangents: Sequence[Tensor | None], kept: Sequence[Tensor], wanted: Sequence[bool]
 ) -> Gradients:
     """Its gradients, as the operator gives them, differentiable by every means."""
-    if not _transformed():
+    if not _eager() or not torch.is_grad_enabled():
         cell, input, h_0, c_0, weights, *others = arguments
-        found: Gradients = torch.ops.conveyor.recurrent_backward(
-            cell, *cotangents, input, h_0, c_0, weights, *kept, *others, *wanted
-        )
+        operator = torch.ops.conveyor.recurrent_backward
+        found: Gradients = operator(cell, *cotangents, input, h_0, c_0, weights, *kept, *others, *wanted)
         return found
     empty = arguments.replaced([None] * len(arguments.tensors))
     dx, dh_0, dc_0, dsums, *dweights = _RecurrentBackward.apply(
@@ -65,8 +64,16 @@ def recurrent_backward(
     return dx, dh_0, dc_0, dweights, dsums
 
 
-def _transformed() -> bool:
-    return not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
+def _run(operator: Any, *arguments: Any) -> Any:
+    """The operator, past its registered derivative where no transform would be passed over with it."""
+    if torch._C._functorch.peek_interpreter_stack() is not None:
+        return operator(*arguments)
+    with torch._C._AutoDispatchBelowAutograd():
+        return operator(*arguments)
+
+
+def _eager() -> bool:
+    return not torch.compiler.is_compiling() and not torch.jit._trace.is_tracing()
 
 
 def _gradients(
@@ -163,7 +170,7 @@ class _Recurrent(torch.autograd.Function):
 
     @staticmethod
     def forward(empty: Arguments, *tensors: Tensor | None) -> Results:
-        results: Results = torch.ops.conveyor.recurrent(*empty.replaced(tensors))
+        results: Results = _run(torch.ops.conveyor.recurrent, *empty.replaced(tensors))
         return results
 
     @staticmethod
@@ -187,9 +194,10 @@ class _RecurrentBackward(torch.autograd.Function):
     @staticmethod
     def forward(empty: Arguments, wanted: Sequence[bool], *tensors: Tensor | None) -> tuple[Tensor, ...]:
         cell, input, h_0, c_0, weights, *others = empty.replaced(tensors[8:])
-        dx, dh_0, dc_0, dweights, dsums = torch.ops.conveyor.recurrent_backward(
-            cell, *tensors[:5], input, h_0, c_0, weights, *tensors[5:8], *others, *wanted
-        )
+        dx, dh_0, dc_0, dweights, dsums = _run(
+            torch.ops.conveyor.recurrent_backward,
+            cell, *tensors[:5], input, h_0, c_0, weights, *tensors[5:8], *others, *wanted,
+        )  # fmt: skip
         return dx, dh_0, dc_0, dsums, *dweights
 
     @staticmethod

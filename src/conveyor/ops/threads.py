@@ -12,6 +12,8 @@ _threads: int | None = None
 def set_num_threads(threads: int | None) -> None:
     """Sets how many threads the kernels may use; None, the default, means as many as torch does."""
     global _threads
+    if threads is not None and not isinstance(threads, int):
+        raise TypeError(f"[set_num_threads] threads: expected an int or None, got {threads!r}")
     if threads is not None and threads < 1:
         raise ValueError(f"[set_num_threads] threads: expected at least 1, or None for torch's number, got {threads}")
     _threads = threads
