@@ -3,8 +3,8 @@
     pip install '.[benchmarks]'
     python benchmarks/frameworks.py --output frameworks.md
 
-All hold the same weights and read the same input on all cores, in turns within one run; their results are compared
-before a time is printed. ONNX Runtime runs the standard's LSTM operator, JAX a compiled `lax.scan`.
+All hold the same weights and read the same input on all cores, in bursts by turns within one run; their results are
+compared before a time is printed. ONNX Runtime runs the standard's LSTM operator, JAX a compiled `lax.scan`.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ import tyro
 from jax import lax
 from jax import numpy as jnp
 from layer import GRID
-from measuring import alternate, compare
+from measuring import compare, in_bursts
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
@@ -40,7 +40,7 @@ class Options:
     """Sizes T,B,I,H: steps, batch, features, units."""
     threads: int = 2
     """Number of threads of Conveyor, torch and ONNX Runtime; JAX takes all cores."""
-    seconds: float = 4.0
+    seconds: float = 6.0
     """How long to measure each point."""
     output: Path | None = None
     """File for the Markdown report, which is printed as well."""
@@ -77,7 +77,7 @@ def measure(point: str, options: Options) -> list[float]:
     tasks.append(of_jax(torchs, input))
     for name, task in zip(NAMES[1:], tasks[1:], strict=True):
         compare((tasks[0](),), (task(),), ALLOWED, f"{point}, {name}")
-    return alternate(tasks, options.seconds)
+    return in_bursts(tasks, options.seconds)
 
 
 def of_torch(layer: nn.Module, input: Tensor) -> Callable[[], Tensor]:

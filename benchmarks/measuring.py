@@ -33,6 +33,21 @@ def alternate(tasks: Sequence[Callable[[], object]], seconds: float) -> list[flo
     return [median(taken) for taken in times]
 
 
+def in_bursts(tasks: Sequence[Callable[[], object]], seconds: float, rounds: int = 6) -> list[float]:
+    """The same for libraries with threads of their own, which spin for a while after each call and would take the
+    others' cores: each task in turn has the machine for a burst, after a rest and a call that does not count."""
+    times: list[list[float]] = [[] for _ in tasks]
+    for _ in range(rounds):
+        for task, taken in zip(tasks, times, strict=True):
+            time.sleep(0.1)
+            task()
+            end = time.perf_counter() + seconds / rounds / len(tasks)
+            while (start := time.perf_counter()) < end or len(taken) < 3:
+                task()
+                taken.append(time.perf_counter() - start)
+    return [median(taken) for taken in times]
+
+
 def training(layer: nn.Module, input: Tensor, run: Callable[..., Tensor] | None = None) -> Task:
     """The output of one call, and the gradients of the input and all parameters for one gradient of the output."""
     input = input.clone().requires_grad_()
