@@ -49,14 +49,18 @@ def test_compiles_to_one_graph_for_all_values(make: Any, states: Any, names: tup
             torch.testing.assert_close(compiled(*args, **options), ours(*args, **options))
 
 
+@pytest.mark.parametrize("names", [(), ("lengths",), ("lengths", "resets")], ids=str)
 @pytest.mark.parametrize("first", [False, True])
-def test_the_plain_path_compiles_once_for_all_sizes(first: bool) -> None:
-    lstm = LSTM(I, H, num_layers=2, batch_first=first, bidirectional=True)
-    compiled = torch.compile(lstm, fullgraph=True, dynamic=True, backend="aot_eager")
+def test_one_compilation_serves_all_sizes(make: Any, first: bool, names: tuple[str, ...]) -> None:
+    """Other steps, rows, lengths and resets compile nothing anew."""
+    ours, _ = make(I, H, num_layers=2, batch_first=first, bidirectional=True)
+    compiled = torch.compile(ours, fullgraph=True, dynamic=True, backend="aot_eager")
     with torch._dynamo.config.patch(error_on_recompile=True):
         for shape in ((7, 3), (9, 4), (2, 8)):
-            input = torch.randn(*shape, I)
-            torch.testing.assert_close(compiled(input), lstm(input))
+            T, B = reversed(shape) if first else shape
+            all = {"lengths": torch.randint(0, T + 1, (B,)), "resets": torch.rand(shape) < 0.3}
+            input, options = torch.randn(*shape, I), {name: all[name] for name in names}
+            torch.testing.assert_close(compiled(input, **options), ours(input, **options))
 
 
 def test_gradients_of_the_compiled(make: Any, states: Any, run: Any, agree: Agree) -> None:
