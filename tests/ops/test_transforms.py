@@ -170,3 +170,56 @@ def test_checkpointing_gives_the_same(cell: str) -> None:
         leaves = tuple(w.clone().requires_grad_() for w in of)
         found.append(torch.autograd.grad(run(leaves, input), leaves))
     assert all(map(torch.equal, *found))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_gradients_taken_outside_of_vmap(cell: str, agree: Agree) -> None:
+    """Inside it no tensor says that a gradient will be asked for."""
+    loss, of, input = loss_of(cell, 2, None), weights(cell, 2), torch.randn(T, B, I)
+    several = tuple(torch.stack([w, w * 1.1]).requires_grad_() for w in of)
+    found = torch.autograd.grad(vmap(loss, (0, None))(several, input).sum(), several)
+    for n in range(2):
+        for got, want in zip(
+            found, grad(loss)(wide(tuple(w[n].detach() for w in several)), input.double()), strict=True
+        ):
+            agree(got[n], want)
+
+
+def test_nothing_kept_nothing_differentiated() -> None:
+    input, h_0, c_0, of = torch.randn(T, B, I), torch.zeros(1, B, H), torch.zeros(1, B, H), list(weights("lstm", 1))
+    y, h_n, c_n, gates, cells = torch.ops.conveyor.recurrent("lstm", input, h_0, c_0, of, None, None, 0)
+    arguments = (y, h_n, c_n, None, None, input, h_0, c_0, of, y, gates, cells, None, None, 0, True, True, True, False)
+    with pytest.raises(RuntimeError, match="expected a forward pass that kept its gates"):
+        torch.ops.conveyor.recurrent_backward("lstm", *arguments)
+
+
+def test_a_jacobian_with_checkpoints_and_lengths() -> None:
+    """Rows of a larger batch stand in other lanes than those that were kept."""
+    of, input, lengths = weights("lstm", 1), torch.randn(9, 20, I), torch.randint(0, 10, (20,))
+    zeros = torch.zeros(1, 20, H)
+
+    def sums(input: Tensor, every: int) -> Tensor:
+        done = ops.layer("lstm", input, zeros, zeros, by_direction(of, 1), lengths=lengths, every=every)
+        return done.output.sum((0, 1))
+
+    torch.testing.assert_close(jacrev(sums)(input, 2), jacrev(sums)(input, 1))
+
+
+def test_nan_past_the_end_reaches_no_samples_gradient() -> None:
+    loss, of = loss_of("gru", 1, None, lengths=torch.tensor([3, 0, 2, 1])), weights("gru", 1)
+    inputs = torch.randn(N, T, B, I)
+    inputs[:, 3:] = torch.nan
+    assert all(gradient.isfinite().all() for gradient in vmap(grad(loss), (None, 0))(of, inputs))
+
+
+def test_second_derivatives_in_bfloat16(agree: Agree) -> None:
+    of = [w.bfloat16().float() for w in weights("lstm", 1)]
+    found = []
+    for dtype in (torch.bfloat16, torch.float64):
+        x = torch.randn(T, B, I, generator=torch.Generator().manual_seed(3)).bfloat16().to(dtype).requires_grad_()
+        zeros = x.new_zeros(1, B, H)
+        named = by_direction([w if dtype is torch.bfloat16 else w.double() for w in of], 1)
+        output = ops.layer("lstm", x, zeros, zeros, named).output
+        (dx,) = torch.autograd.grad(output.float().square().sum(), x, create_graph=True)
+        found.append(torch.autograd.grad(dx.float().square().sum(), x)[0])
+    agree(*found)

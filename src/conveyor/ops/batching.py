@@ -69,6 +69,9 @@ def _weight_gradients(cell: str, folded: Sequence[Any], dsums: Tensor, N: int) -
     input, h_0, _, weights, output = folded[5:10]
     lengths, resets = folded[12:14]
     D, found = h_0.shape[0], []
+    if lengths is not None:  # whatever lies past a row's end, NaN as well, is multiplied by zero
+        past = torch.arange(input.shape[0]).unsqueeze(-1) >= lengths
+        input = input.masked_fill(past.unsqueeze(-1), 0)
     for d, of in enumerate(by_direction(weights, D)):
         before = _before(output.chunk(D, dim=-1)[d], h_0[d], d == 1, lengths, resets)
         of_input, of_hidden = _parts(cell, dsums[d])

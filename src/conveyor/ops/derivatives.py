@@ -103,7 +103,8 @@ def _second(
 
     def layer(input: Tensor, h_0: Tensor, c_0: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
         results = by_equations(
-            cell, input, h_0, c_0 if belt else None, by_direction(weights, h_0.shape[0]),
+            cell, input, h_0, c_0.to(input.dtype) if belt else None,
+            [of.to(input.dtype) for of in by_direction(weights, h_0.shape[0])],
             lengths=arguments.lengths, resets=arguments.resets, gates=belt,
         )  # fmt: skip
         return tuple(results[number] for number in places)

@@ -129,6 +129,10 @@ def _backward(
         for dw in dweights:
             dw.zero_()
         return all
+    if every < 1:
+        raise RuntimeError(
+            f"[{cell}] backward: expected a forward pass that kept its gates, got one with every={every}"
+        )
     belt, wide = cell == "lstm", input.dtype is torch.float32
     # The kernels add up in float32; a bfloat16 weight or state takes the rounded sum.
     dws = [dw if dw.dtype is torch.float32 else torch.empty_like(dw, dtype=torch.float32) for dw in dweights]
