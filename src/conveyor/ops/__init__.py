@@ -12,7 +12,7 @@ from torch.autograd import forward_ad
 from conveyor import equations
 from conveyor.ops import batching  # noqa: F401  what the operators are under vmap
 from conveyor.ops.derivatives import Arguments, recurrent
-from conveyor.ops.fallback import Layer, by_equations
+from conveyor.ops.fallback import Layer, by_equations, transformed
 
 __all__ = ["Layer", "layer", "watching", "why_not"]
 
@@ -32,10 +32,10 @@ def layer(
     flat = [w for direction in weights for w in direction if w is not None]
     all = (input, h_0, *flat) if c_0 is None else (input, h_0, c_0, *flat)
     # Under a transform of torch.func the tensors do not say what will be asked for, and rows are joined in new batches.
-    transformed = not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
-    wanted = torch.is_grad_enabled() and (transformed or any(t.requires_grad for t in all))
+    joined = transformed()
+    wanted = torch.is_grad_enabled() and (joined or any(t.requires_grad for t in all))
     keep = wanted or torch.jit._trace.is_tracing()  # a constant there: the trace is compared with one without gradients
-    every = 1 if gates or (keep and transformed) else every if keep else 0
+    every = 1 if gates or (keep and joined) else every if keep else 0
     reason = why_not(*all)
     for watch in _watches:
         watch(cell, input, h_0, weights, every, reason)

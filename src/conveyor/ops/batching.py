@@ -15,8 +15,6 @@ from torch import Tensor
 from conveyor.ops.fallback import by_direction
 from conveyor.ops.operators import library
 
-Tensors = Sequence[Tensor | None]
-
 
 def _rows(t: Tensor | None, dim: int | None, rows: int, N: int) -> Tensor | None:
     """Samples [N, …] laid side by side along the dimension that counts rows."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from conveyor.ops.fallback import by_direction, by_equations
+from conveyor.ops.fallback import by_direction, by_equations, transformed
 from conveyor.ops.operators import Gradients, Results, library
 
 
@@ -41,7 +41,7 @@ class Arguments(NamedTuple):
 
 def recurrent(arguments: Arguments) -> Results:
     """The operator, differentiable by every means."""
-    if _eager() and torch.is_grad_enabled():
+    if _by_function():
         results: Results = _Recurrent.apply(arguments.replaced([None] * len(arguments.tensors)), *arguments.tensors)
     else:
         results = torch.ops.conveyor.recurrent(*arguments)
@@ -52,7 +52,7 @@ def recurrent_backward(
     arguments: Arguments, cotangents: Sequence[Tensor | None], kept: Sequence[Tensor], wanted: Sequence[bool]
 ) -> Gradients:
     """Its gradients, as the operator gives them, differentiable by every means."""
-    if not _eager() or not torch.is_grad_enabled():
+    if not _by_function():
         cell, input, h_0, c_0, weights, *others = arguments
         operator = torch.ops.conveyor.recurrent_backward
         found: Gradients = operator(cell, *cotangents, input, h_0, c_0, weights, *kept, *others, *wanted)
@@ -66,14 +66,14 @@ def recurrent_backward(
 
 def _run(operator: Any, *arguments: Any) -> Any:
     """The operator, past its registered derivative where no transform would be passed over with it."""
-    if torch._C._functorch.peek_interpreter_stack() is not None:
+    if transformed():
         return operator(*arguments)
     with torch._C._AutoDispatchBelowAutograd():
         return operator(*arguments)
 
 
-def _eager() -> bool:
-    return not torch.compiler.is_compiling() and not torch.jit._trace.is_tracing()
+def _by_function() -> bool:
+    return torch.is_grad_enabled() and not torch.compiler.is_compiling() and not torch.jit._trace.is_tracing()
 
 
 def _gradients(

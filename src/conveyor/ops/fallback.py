@@ -69,8 +69,12 @@ def check_lengths(cell: str, lengths: Tensor | None, steps: int) -> None:
 
 
 def _has_values() -> bool:
-    traced = torch.compiler.is_compiling() or torch.jit._trace.is_tracing()
-    return not traced and torch._C._functorch.peek_interpreter_stack() is None
+    return not (torch.compiler.is_compiling() or torch.jit._trace.is_tracing() or transformed())
+
+
+def transformed() -> bool:
+    """Whether a transform of torch.func is at work; a graph being compiled sees to that by itself."""
+    return not torch.compiler.is_compiling() and torch._C._functorch.peek_interpreter_stack() is not None
 
 
 def by_direction(weights: Sequence[Tensor], directions: int) -> list[equations.Weights]:
