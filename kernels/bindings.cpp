@@ -185,12 +185,32 @@ Rows<Float> beside(Rows<Float> all, long d, long width) {
   return {part(all.data, d, width), all.step, all.row};
 }
 
+// The packed weights of a direction, borrowed for a call.
+class Borrowed {
+ public:
+  Borrowed(const Packings::Key& key, std::size_t floats) : key_(key), block_(packings().take(key, floats)) {}
+  ~Borrowed() { packings().give(key_, block_); }
+  Borrowed(const Borrowed&) = delete;
+  Borrowed& operator=(const Borrowed&) = delete;
+
+  float* data() const { return block_.data; }
+
+ private:
+  static Packings& packings() {
+    static Packings all;
+    return all;
+  }
+
+  Packings::Key key_;
+  Block block_;
+};
+
 template <class E>
 void forward(const std::string& cell, const Array<const E>& x, const Array<const E>& h_0, const Maybe<Input>& c_0,
              const std::vector<Input>& weights, const Array<E>& y, const Array<E>& h_n, const Maybe<Output>& c_n,
              const Maybe<Output>& gates, const Maybe<Output>& cells, const Maybe<Array<const std::int64_t>>& lengths,
              const Maybe<Array<const bool>>& resets, long every, int threads) {
-  const Layer<E> layer(cell, x, h_0, weights, {lengths, resets, every});
+  const Layer<E> layer(cell, x, h_0, weights, {lengths, resets, std::max(every, 1L)});
   layer.require_belt(c_0 && c_n);
   const auto w = layer.weights("weights", weights);
   const long T = layer.T, B = layer.B, H = layer.H, P = layer.P;
@@ -201,22 +221,23 @@ void forward(const std::string& cell, const Array<const E>& x, const Array<const
   E* last_h = whole("h_n", h_n, layer.outputs());
   float* last_c = whole("c_n", c_n, layer.states());
   float *all_gates = whole("gates", gates, layer.kept_gates()), *all_cells = whole("cells", cells, layer.kept_cells());
-  nb::gil_scoped_release released;
-  for (const auto* output : {&gates, &cells})
-    if (*output) prefer_huge_pages((*output)->data(), (*output)->size());
-  prefer_huge_pages(reinterpret_cast<float*>(y.data()), y.size() * sizeof(E) / sizeof(float));
   for (long d = 0; d < layer.D; ++d) {
-    const Forward<E> f{layer.cell,
-                       layer.sizes(d),
-                       weights_at(w, d),
-                       x_rows,
-                       part(first_h, d, B * P),
-                       part(first_c, d, B * H),
-                       beside(y_rows, d, P),
-                       part(last_h, d, B * P),
-                       part(last_c, d, B * H),
-                       part(all_gates, d, T * B * 4 * H),
-                       part(all_cells, d, layer.kept_cells()[1] * B * H)};
+    Forward<E> f{layer.cell,
+                 layer.sizes(d),
+                 weights_at(w, d),
+                 x_rows,
+                 part(first_h, d, B * P),
+                 part(first_c, d, B * H),
+                 beside(y_rows, d, P),
+                 part(last_h, d, B * P),
+                 part(last_c, d, B * H),
+                 part(all_gates, d, T * B * 4 * H),
+                 part(all_cells, d, layer.kept_cells()[1] * B * H),
+                 nullptr};
+    const Packings::Key key{f.weights.w_ih, f.weights.w_hh, layer.I, H, P, static_cast<int>(layer.cell), sizeof(E)};
+    std::optional<Borrowed> packed;
+    if (every == 0) f.packed = packed.emplace(key, passes<E>(kernels()).packed_floats(f)).data();
+    const nb::gil_scoped_release released;
     const Memory memory(passes<E>(kernels()).forward_workspace(f));
     passes<E>(kernels()).forward(f, memory.data(), threads);
   }
@@ -250,7 +271,6 @@ void backward(const std::string& cell, const Array<const E>& x, const Array<cons
   float *first_dh = whole("dh_0", dh_0, layer.outputs()), *first_dc = whole("dc_0", dc_0, layer.states());
   float* all_dsums = whole("dsums", dsums, layer.sums());
   nb::gil_scoped_release released;
-  if (dx) prefer_huge_pages(reinterpret_cast<float*>(dx->data()), dx->size() * sizeof(E) / sizeof(float));
   for (long d = 0; d < layer.D; ++d) {
     float* const* own = dw.data() + d * 5;
     const Backward<E> f{layer.cell,
@@ -280,6 +300,19 @@ void backward(const std::string& cell, const Array<const E>& x, const Array<cons
     const Memory memory(passes<E>(kernels()).backward_workspace(f));
     passes<E>(kernels()).backward(f, memory.data(), threads);
   }
+}
+
+// Uninitialised, for torch. What is given back is taken again.
+nb::ndarray<nb::pytorch> empty(const std::vector<std::size_t>& shape, bool half) {
+  static Pool& pool = *new Pool;  // arrays may outlive all else
+  std::size_t values = 1;
+  for (const std::size_t size : shape) values *= size;
+  Block* const block = new Block(pool.take(half ? (values + 1) / 2 : values));
+  const nb::capsule owner(block, [](void* held) noexcept {
+    pool.give(*static_cast<Block*>(held));
+    delete static_cast<Block*>(held);
+  });
+  return {block->data, shape.size(), shape.data(), owner, nullptr, half ? nb::dtype<bf16>() : nb::dtype<float>()};
 }
 
 int threads_used(const std::string& cell, long T, long B, long I, long H, long P, int threads) {
@@ -344,6 +377,8 @@ NB_MODULE(_kernels, m) {
   m.def("isa", [] { return std::string(isa()); }, "Name of the build in use.");
   m.def("available", &available, "Names of the builds this processor can run, best first.");
   m.def("share_openmp", &share_openmp, "Run on the OpenMP threads this process has loaded; whether there are any.");
+  m.def("empty", &empty, nb::arg("shape"), nb::arg("half"),
+        "A tensor, not yet filled, of memory that another may have had.");
   m.def("threads_used", &threads_used, nb::arg("cell"), nb::arg("T"), nb::arg("B"), nb::arg("I"), nb::arg("H"),
         nb::arg("P"), nb::arg("threads"), "How many threads of those given a sequence of these sizes is worth.");
   m.def("processors", &available_processors, "Processors this process may run on.");

@@ -53,8 +53,13 @@ void run_of(const Arguments<E>& arguments, float* memory, int threads) {
 }
 
 template <class E>
+std::size_t packed_floats_of(const Forward<E>& forward) {
+  return with_cell<ForwardPass, E>(forward.cell, [&](auto pass) { return Of<decltype(pass)>::packed_floats(forward); });
+}
+
+template <class E>
 constexpr Passes<E> passes_of() {
-  return {workspace_of<ForwardPass, Forward, E>, run_of<ForwardPass, Forward, E>,
+  return {packed_floats_of<E>, workspace_of<ForwardPass, Forward, E>, run_of<ForwardPass, Forward, E>,
           workspace_of<BackwardPass, Backward, E>, run_of<BackwardPass, Backward, E>};
 }
 

@@ -19,8 +19,10 @@ class ForwardPass {
         outputs(P),
         places(sizes, space),
         ahead(ticks_ahead(sizes.lanes)),
-        w_ih(space.take(layout.floats(words<E>(sizes.I)))),
-        w_hh(space.take(layout.floats(words<E>(P)))),
+        keeping{f.packed},
+        seen(f.packed ? keeping.take<std::uint64_t>(layout.panels) : nullptr),
+        w_ih((f.packed ? keeping : space).take(layout.floats(words<E>(sizes.I)))),
+        w_hh((f.packed ? keeping : space).take(layout.floats(words<E>(P)))),
         w_hr(space.take(f.weights.w_hr ? outputs.floats(words<E>(H)) : 0)),
         bias(space.take(layout.floats(1))),
         bias_hh(space.take(layout.floats(1))),
@@ -37,6 +39,16 @@ class ForwardPass {
         c(space.take<float*>(2 * L)),
         gates(space.take<float*>(2 * L)),
         kept{sizes, places, f.gates, f.cells, f.c_n, f.c_0, c_zeros} {}
+
+  // What is kept of the weights from call to call: each panel's fingerprint and the panels.
+  static std::size_t packed_floats(const Forward<E>& f) {
+    const typename Cell::Layout layout(f.sizes.H);
+    Workspace space{nullptr};
+    space.take<std::uint64_t>(layout.panels);
+    space.take(layout.floats(words<E>(f.sizes.I)));
+    space.take(layout.floats(words<E>(f.sizes.P)));
+    return space.used;
+  }
 
   void run(const Team& team) const {
     if (sizes.lanes.ticks == 1) {
@@ -76,10 +88,27 @@ class ForwardPass {
  private:
   static constexpr long kProjectedRows = 96;
 
-  // Panels [j0, j1), of which panel `start` is the first there.
+  // Panels [j0, j1), of which panel `start` is the first there. Those that are kept are packed where they have changed.
   void pack_weights(long j0, long j1, long start, float* to_ih, float* to_hh) const {
-    pack<E>(layout, f.weights.w_ih, sizes.I, to_ih, j0, j1, start);
-    pack<E>(layout, f.weights.w_hh, P, to_hh, j0, j1, start);
+    for (long j = j0; j < j1; ++j) {
+      if (seen) {
+        const std::uint64_t now = fingerprint(j);
+        if (now == seen[j]) continue;
+        seen[j] = now;
+      }
+      pack<E>(layout, f.weights.w_ih, sizes.I, to_ih, j, j + 1, start);
+      pack<E>(layout, f.weights.w_hh, P, to_hh, j, j + 1, start);
+    }
+  }
+
+  std::uint64_t fingerprint(long j) const {
+    Fingerprint print;
+    for (int g = 0; g < Cell::kGates; ++g) {
+      const long row = g * H + j * V, rows = least(V, H - j * V);
+      print.add(f.weights.w_ih + row * sizes.I, rows * sizes.I);
+      print.add(f.weights.w_hh + row * P, rows * P);
+    }
+    return print.value();
   }
 
   void prepare_tables(const Team& team) const {
@@ -91,19 +120,21 @@ class ForwardPass {
     clear(c_zeros, H);
   }
 
-  // Of a single tick the weights are used once: a few panels at a time are packed where they stay in the cache.
+  // Of a single tick the weights are used once: a few panels at a time are packed where they stay in the cache, unless
+  // they are kept.
   void single_tick(const Team& team) const {
     prepare_tables(team);
     Share mine(team, false, L, layout.panels);
     place(0, Segment{}, mine);
     team.meet();
-    const long last = mine.j1, some = L == 1 ? kMany : 1, start = mine.j0;
-    float* const own_ih = panel_at(w_ih, start, words<E>(sizes.I));
-    float* const own_hh = panel_at(w_hh, start, words<E>(P));
+    const long last = mine.j1, some = L == 1 ? kMany : 1, first = seen ? 0 : mine.j0;
+    float* const own_ih = panel_at(w_ih, first, words<E>(sizes.I));
+    float* const own_hh = panel_at(w_hh, first, words<E>(P));
     for (; mine.j0 < last; mine.j0 = mine.j1) {
       mine.j1 = least(mine.j0 + some, last);
-      pack_weights(mine.j0, mine.j1, mine.j0, own_ih, own_hh);
-      const Packed weights{own_ih, own_hh, mine.j0};
+      const long start = seen ? 0 : mine.j0;
+      pack_weights(mine.j0, mine.j1, start, own_ih, own_hh);
+      const Packed weights{own_ih, own_hh, start};
       if (ahead) project(x_ahead, weights, mine);
       step(0, Segment{}, weights, mine);
     }
@@ -245,6 +276,8 @@ class ForwardPass {
   const Columns outputs;
   const Places places;
   const long ahead;
+  Workspace keeping;
+  std::uint64_t* seen;  // null: the packed weights are not kept
   float *w_ih, *w_hh, *w_hr, *bias, *bias_hh;
   E* zeros;
   float *c_zeros, *projected;

@@ -73,6 +73,7 @@ struct Forward {
   float* c_n;        // [B, H]
   float* gates;      // [T, B, 4, H] after activation, for backward; null: not kept
   float* cells;      // [T, B, H] cell states, for backward, or [belts, B, H]; null in inference
+  float* packed;     // the weights as an earlier call with these arrays left them, at first zeros; null: not kept
 };
 
 template <class E>
@@ -97,6 +98,7 @@ struct Backward {
 
 template <class E>
 struct Passes {
+  std::size_t (*packed_floats)(const Forward<E>&);
   std::size_t (*forward_workspace)(const Forward<E>&);
   void (*forward)(const Forward<E>&, float* workspace, int threads);
   std::size_t (*backward_workspace)(const Backward<E>&);

@@ -4,8 +4,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <new>
+#include <tuple>
 #include <utility>
+#include <vector>
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -26,8 +29,99 @@ inline void prefer_huge_pages(float* data, std::size_t floats) {
 #endif
 }
 
-// The workspace of one call: uninitialised floats, aligned to cache lines. A thread keeps its last one, if that is
-// small, for its next call.
+// Uninitialised floats, aligned to cache lines.
+struct Block {
+  float* data = nullptr;
+  std::size_t floats = 0;
+};
+
+inline Block allocate(std::size_t floats) {
+  void* data = nullptr;
+  if (posix_memalign(&data, floats * sizeof(float) >= kHugePage ? kHugePage : 64, floats * sizeof(float)))
+    throw std::bad_alloc();
+  const Block block{static_cast<float*>(data), floats};
+  prefer_huge_pages(block.data, block.floats);
+  return block;
+}
+
+// Arrays that outlive a call. What is given back waits for the next array of about its size. Used under the GIL alone.
+class Pool {
+ public:
+  Block take(std::size_t floats) {
+    const auto fits = [&](const Block& block) { return block.floats >= floats && block.floats <= floats / 4 * 5; };
+    for (std::size_t n = waiting_.size(); n-- > 0;)
+      if (fits(waiting_[n])) return remove(n);
+    return allocate(floats);
+  }
+
+  void give(Block block) {
+    waiting_.push_back(block);
+    all_ += block.floats;
+    while (all_ > kWaitingFloats) std::free(remove(0).data);
+  }
+
+ private:
+  static constexpr std::size_t kWaitingFloats = std::size_t{1} << 26;  // 256 MiB
+
+  Block remove(std::size_t n) {
+    const Block block = waiting_[n];
+    waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(n));
+    all_ -= block.floats;
+    return block;
+  }
+
+  std::vector<Block> waiting_;  // the longest waiting first
+  std::size_t all_ = 0;
+};
+
+// The weights that inference packed, for its next call with the same arrays. Under the GIL alone.
+class Packings {
+ public:
+  // W_ih, W_hh, I, H, P, the cell and the bytes of a value.
+  using Key = std::tuple<const float*, const float*, long, long, long, int, std::size_t>;
+
+  // For one call at a time: what the last one left, else zeros; nothing where there is no room.
+  Block take(const Key& key, std::size_t floats) {
+    ++calls_;
+    for (auto entry = entries_.begin(); entry != entries_.end(); ++entry)
+      if (entry->key == key) return remove(entry);
+    while (!entries_.empty() && all_ + floats > kFloats && calls_ - entries_.front().call > kCalls)
+      std::free(remove(entries_.begin()).data);
+    if (all_ + floats > kFloats) return {};
+    const Block block = allocate(floats);
+    std::memset(block.data, 0, floats * sizeof(float));
+    return block;
+  }
+
+  void give(const Key& key, Block block) {
+    if (!block.data) return;
+    entries_.push_back({key, block, calls_});
+    all_ += block.floats;
+  }
+
+ private:
+  static constexpr std::size_t kFloats = std::size_t{1} << 25;  // 128 MiB
+  static constexpr long kCalls = 100;                           // without use, until one makes way for others
+
+  struct Entry {
+    Key key;
+    Block block;
+    long call;
+  };
+
+  Block remove(std::vector<Entry>::iterator entry) {
+    const Block block = entry->block;
+    all_ -= block.floats;
+    entries_.erase(entry);
+    return block;
+  }
+
+  std::vector<Entry> entries_;  // the longest unused first
+  std::size_t all_ = 0;
+  long calls_ = 0;
+};
+
+// The workspace of one call. A thread keeps its last one, if that is small, for its next call.
 class Memory {
  public:
   explicit Memory(std::size_t floats) {
@@ -37,11 +131,7 @@ class Memory {
       kept = Block{};
       return;
     }
-    void* data = nullptr;
-    if (posix_memalign(&data, floats * sizeof(float) >= kHugePage ? kHugePage : 64, floats * sizeof(float)))
-      throw std::bad_alloc();
-    block_ = {static_cast<float*>(data), floats};
-    prefer_huge_pages(block_.data, block_.floats);
+    block_ = allocate(floats);
   }
   ~Memory() {
     if (block_.floats <= kKeptFloats) std::swap(block_, kept_());
@@ -55,10 +145,6 @@ class Memory {
  private:
   static constexpr std::size_t kKeptFloats = std::size_t{1} << 24;  // 64 MiB
 
-  struct Block {
-    float* data = nullptr;
-    std::size_t floats = 0;
-  };
   struct Kept : Block {
     ~Kept() { std::free(data); }
   };

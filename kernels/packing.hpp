@@ -65,6 +65,38 @@ void pack(const Columns& columns, const float* w, long K, float* panels, long j0
     }
 }
 
+// A number that changes with the values, but for one chance in 2^64; never 0.
+class Fingerprint {
+ public:
+  void add(const float* from, long count) {
+    long n = 0;
+    for (; n + kLanes * V <= count; n += kLanes * V)
+#pragma GCC unroll 4
+      for (int lane = 0; lane < kLanes; ++lane) mix(lane, as<Bits>(load(from + n + lane * V)));
+    for (int lane = 0; n < count; ++lane, n += V) mix(lane, as<Bits>(load(from + n, count - n)));
+  }
+
+  std::uint64_t value() const {
+    std::uint64_t all = 0;
+    for (const Bits& lane : lanes_)
+      for (int v = 0; v < V; ++v) {
+        all = (all ^ lane[v]) * 0x9e3779b97f4a7c15u;
+        all ^= all >> 32;
+      }
+    return all | 1;
+  }
+
+ private:
+  static constexpr int kLanes = 4;
+
+  CONVEYOR_INLINE void mix(int lane, Bits values) {
+    Bits& sum = lanes_[lane];
+    sum = ((sum << 13 | sum >> 19) + values) * 0x9e3779b1u;
+  }
+
+  Bits lanes_[kLanes] = {};
+};
+
 // V columns of the word that rows k and, where two make a word, k + 1 of K fill.
 template <class E, class Row>
 CONVEYOR_INLINE Vec column_words(const Row& row, long k, long K, long first, long n) {

@@ -10,13 +10,17 @@ which backward works out the rest. What does not apply is an empty tensor.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from conveyor import _kernels
 from conveyor.ops.threads import get_num_threads
+
+LARGE = 1 << 18
+"""Values from which on an array's memory is kept for the next one."""
 
 KEPT = {"lstm": 4, "gru": 4}
 """How many values a unit and step are kept: the gates, of the GRU also the candidate's recurrent term."""
@@ -44,18 +48,30 @@ def hidden_size(cell: str, weights: Sequence[Tensor]) -> int:
     return weights[0].shape[0] // {"lstm": 4, "gru": 3}.get(cell, 1)
 
 
+def _fake(like: Tensor, *shape: int) -> Tensor:
+    return like.new_empty(shape)
+
+
+def _empty(like: Tensor, *shape: int) -> Tensor:
+    """A tensor to fill; a large one in memory that an earlier one had, whose pages need not be fetched again."""
+    if math.prod(shape) < LARGE:
+        return like.new_empty(shape)
+    large: Tensor = _kernels.empty(shape, like.dtype is torch.bfloat16)
+    return large
+
+
 def results(
     cell: str, input: Tensor, h_0: Tensor, c_0: Tensor, weights: Sequence[Tensor], lengths: Tensor | None,
-    resets: Tensor | None, every: int,
+    resets: Tensor | None, every: int, empty: Callable[..., Tensor] = _fake,
 ) -> Results:  # fmt: skip
     """What `recurrent` returns, not yet filled: gates [D, T, B, 4, H] and cells [D, T, B, H]."""
     (T, B), (D, _, P), H = input.shape[:2], h_0.shape, hidden_size(cell, weights)
-    output = input.new_empty(T, B, D * P)
-    gates = c_0.new_empty((D, T, B, 4, H) if every == 1 and cell in KEPT else 0)
+    output = empty(input, T, B, D * P)
+    gates = empty(c_0, D, T, B, 4, H) if every == 1 and cell in KEPT else c_0.new_empty(0)
     if every == 0 or cell != "lstm":
         cells = c_0.new_empty(0)
     elif every == 1:
-        cells = c_0.new_empty(D, T, B, H)
+        cells = empty(c_0, D, T, B, H)
     else:  # as many as kernels/lanes.hpp says, not all of them used
         cells = c_0.new_zeros(D, T // every + 1 if lengths is None else 2 * T // every + 2, B, H)
     return output, h_0.new_empty(h_0.shape), c_0.new_empty(c_0.shape), gates, cells
@@ -65,13 +81,13 @@ def gradients(
     cell: str, dy: Tensor | None, dh_n: Tensor | None, dc_n: Tensor | None, dgates: Tensor | None,
     dcells: Tensor | None, input: Tensor, h_0: Tensor, c_0: Tensor, weights: Sequence[Tensor], output: Tensor,
     gates: Tensor, cells: Tensor, lengths: Tensor | None, resets: Tensor | None, every: int,
-    of_input: bool, of_states: bool, of_weights: bool, of_sums: bool,
+    of_input: bool, of_states: bool, of_weights: bool, of_sums: bool, empty: Callable[..., Tensor] = _fake,
 ) -> Gradients:  # fmt: skip
     """What `recurrent_backward` returns, not yet filled: dsums [D, T, B, S*H], of the sums before activation."""
     (T, B), D = input.shape[:2], h_0.shape[0]
     sums = KEPT.get(cell, 1) * hidden_size(cell, weights)
     return (
-        input.new_empty(input.shape if of_input else 0),
+        empty(input, *input.shape) if of_input else input.new_empty(0),
         h_0.new_empty(h_0.shape if of_states else 0),
         c_0.new_empty(c_0.shape if of_states else 0),
         [w.new_empty(w.shape) for w in weights] if of_weights else [],
@@ -102,7 +118,7 @@ def _forward(
     cell: str, input: Tensor, h_0: Tensor, c_0: Tensor, weights: Sequence[Tensor], lengths: Tensor | None,
     resets: Tensor | None, every: int,
 ) -> Results:  # fmt: skip
-    all = output, h_n, c_n, gates, cells = results(cell, input, h_0, c_0, weights, lengths, resets, every)
+    all = output, h_n, c_n, gates, cells = results(cell, input, h_0, c_0, weights, lengths, resets, every, _empty)
     if input.shape[1] == 0:
         return all
     belt = cell == "lstm"
@@ -110,7 +126,7 @@ def _forward(
     run(
         cell, _dense(input), h_0.contiguous(), c_0.contiguous() if belt else None, [_wide(w) for w in weights],
         output, h_n, c_n if belt else None, _given(gates), _given(cells), _whole(lengths), _whole(resets),
-        max(every, 1), get_num_threads(),
+        every, get_num_threads(),
     )  # fmt: skip
     return all
 
@@ -123,7 +139,7 @@ def _backward(
 ) -> Gradients:  # fmt: skip
     all = dx, dh_0, dc_0, dweights, dsums = gradients(
         cell, dy, dh_n, dc_n, dgates, dcells, input, h_0, c_0, weights, output, gates, cells, lengths, resets, every,
-        of_input, of_states, of_weights, of_sums,
+        of_input, of_states, of_weights, of_sums, _empty,
     )  # fmt: skip
     if input.shape[1] == 0:
         for dw in dweights:
