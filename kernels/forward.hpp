@@ -103,11 +103,8 @@ class ForwardPass {
 
   std::uint64_t fingerprint(long j) const {
     Fingerprint print;
-    for (int g = 0; g < Cell::kGates; ++g) {
-      const long row = g * H + j * V, rows = least(V, H - j * V);
-      print.add(f.weights.w_ih + row * sizes.I, rows * sizes.I);
-      print.add(f.weights.w_hh + row * P, rows * P);
-    }
+    add_panel(print, layout, f.weights.w_ih, sizes.I, j);
+    add_panel(print, layout, f.weights.w_hh, P, j);
     return print.value();
   }
 

@@ -97,6 +97,17 @@ class Fingerprint {
   Bits lanes_[kLanes] = {};
 };
 
+// The weights [G H, K] of panel j.
+template <int G>
+void add_panel(Fingerprint& print, const Units<G>& units, const float* w, long K, long j) {
+  for (int g = 0; g < G; ++g) print.add(w + (g * units.n + j * V) * K, least(V, units.n - j * V) * K);
+}
+
+inline void add_panel(Fingerprint& print, const Columns& columns, const float* w, long K, long j) {
+  const long n = columns.first(j);
+  print.add(w + n * K, least(columns.width(j) * V, columns.n - n) * K);
+}
+
 // V columns of the word that rows k and, where two make a word, k + 1 of K fill.
 template <class E, class Row>
 CONVEYOR_INLINE Vec column_words(const Row& row, long k, long K, long first, long n) {

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from conveyor import LSTM
+from conveyor import GRU, LSTM, RNN
 
 CHANGES: list[Callable[[Tensor], object]] = [
     lambda w: w.neg_(),
@@ -18,20 +18,21 @@ CHANGES: list[Callable[[Tensor], object]] = [
 
 
 @pytest.mark.parametrize("steps", [1, 9])
+@pytest.mark.parametrize("cell", [LSTM, GRU, RNN])
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("weight", ["weight_ih_l0", "weight_hh_l0", "weight_hh_l0_reverse", "bias_hh_l0"])
 def test_a_weight_changed_behind_autograds_back_is_seen(
-    weight: str, change: Callable[[Tensor], object], steps: int
+    cell: type[LSTM], weight: str, change: Callable[[Tensor], object], steps: int
 ) -> None:
-    lstm, input = LSTM(5, 37, bidirectional=True), torch.randn(steps, 3, 5)
+    layer, input = cell(5, 137, bidirectional=True), torch.randn(steps, 3, 5)
     with torch.inference_mode():
         for _ in range(2):
-            lstm(input)
-    w = getattr(lstm, weight).data
+            layer(input)
+    w = getattr(layer, weight).data
     change(w if w.dim() == 2 else w.unsqueeze(0))
-    want = lstm(input)[0]
+    want = layer(input)[0]
     with torch.inference_mode():
-        assert torch.equal(lstm(input)[0], want)
+        assert torch.equal(layer(input)[0], want)
 
 
 def test_layers_that_take_turns_do_not_share_packed_weights() -> None:
