@@ -22,7 +22,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.nn.functional import linear
+
+from conveyor.variant import Squash, Variant
 
 NONLINEARITIES = {"tanh": torch.tanh, "relu": torch.relu}
 
@@ -30,7 +33,10 @@ NONLINEARITIES = {"tanh": torch.tanh, "relu": torch.relu}
 class Weights(NamedTuple):
     """One layer and direction, of G gates: w_ih [G*H, I], w_hh [G*H, H], b_ih and b_hh [G*H] or None.
 
-    w_hr [P, H], of the LSTM alone: the projection of the output, after which h is [B, P] and w_hh [4*H, P].
+    Of the LSTM alone: w_hr [P, H], the projection of the output, after which h is [B, P] and w_hh [4*H, P]; and what
+    its variants have besides, where n gates are gates proper, all but the candidate: w_gh [n*H, n*H], the recurrence
+    of the gates; peepholes [n*H]; norm_ih and norm_hh [G*H], the gains of the normalised sums; norm_c and norm_b [H],
+    gain and shift of the normalised belt.
     """
 
     w_ih: Tensor
@@ -38,11 +44,16 @@ class Weights(NamedTuple):
     b_ih: Tensor | None = None
     b_hh: Tensor | None = None
     w_hr: Tensor | None = None
+    w_gh: Tensor | None = None
+    peepholes: Tensor | None = None
+    norm_ih: Tensor | None = None
+    norm_hh: Tensor | None = None
+    norm_c: Tensor | None = None
+    norm_b: Tensor | None = None
 
     def to(self, dtype: torch.dtype) -> "Weights":
         """The same in another precision."""
-        b_ih, b_hh, w_hr = (None if w is None else w.to(dtype) for w in self[2:])
-        return Weights(self.w_ih.to(dtype), self.w_hh.to(dtype), b_ih, b_hh, w_hr)
+        return Weights(*(None if w is None else w.to(dtype) for w in self))  # type: ignore[arg-type]
 
 
 class Gates(NamedTuple):
@@ -71,7 +82,7 @@ def rnn_step(x: Tensor, h: Tensor, weights: Weights, nonlinearity: str = "tanh")
     >>> rnn_step(x, h, Weights(torch.randn(4, 3), torch.randn(4, 4))).shape
     torch.Size([2, 4])
     """
-    w_ih, w_hh, b_ih, b_hh, _ = weights
+    w_ih, w_hh, b_ih, b_hh, *_ = weights
     return NONLINEARITIES[nonlinearity](linear(x, w_ih, b_ih) + linear(h, w_hh, b_hh))
 
 
@@ -87,7 +98,7 @@ def rnn(
     True
     """
 
-    def step(x: Tensor, h: Tensor) -> tuple[tuple[Tensor], tuple[Tensor]]:
+    def step(_: int, x: Tensor, h: Tensor) -> tuple[tuple[Tensor], tuple[Tensor]]:
         h = rnn_step(x, h, weights, nonlinearity)
         return (h,), (h,)
 
@@ -110,7 +121,7 @@ def gru_step(x: Tensor, h: Tensor, weights: Weights) -> Tensor:
     >>> gru_step(x, h, Weights(torch.randn(12, 3), torch.randn(12, 4))).shape
     torch.Size([2, 4])
     """
-    w_ih, w_hh, b_ih, b_hh, _ = weights
+    w_ih, w_hh, b_ih, b_hh, *_ = weights
     r_x, z_x, n_x = linear(x, w_ih, b_ih).chunk(3, dim=-1)
     r_h, z_h, n_h = linear(h, w_hh, b_hh).chunk(3, dim=-1)
     r, z = (r_x + r_h).sigmoid(), (z_x + z_h).sigmoid()
@@ -130,7 +141,7 @@ def gru(
     True
     """
 
-    def step(x: Tensor, h: Tensor) -> tuple[tuple[Tensor], tuple[Tensor]]:
+    def step(_: int, x: Tensor, h: Tensor) -> tuple[tuple[Tensor], tuple[Tensor]]:
         h = gru_step(x, h, weights)
         return (h,), (h,)
 
@@ -160,7 +171,7 @@ def lstm_step(x: Tensor, h: Tensor, c: Tensor, weights: Weights) -> tuple[Tensor
     >>> torch.equal(h, gates.o * gates.c.tanh())
     True
     """
-    w_ih, w_hh, b_ih, b_hh, w_hr = weights
+    w_ih, w_hh, b_ih, b_hh, w_hr, *_ = weights
     i, f, g, o = (linear(x, w_ih, b_ih) + linear(h, w_hh, b_hh)).chunk(4, dim=-1)
     i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
     c = f * c + i * g
@@ -180,7 +191,7 @@ def lstm(
     (True, True)
     """
 
-    def step(x: Tensor, h: Tensor, c: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, ...]]:
+    def step(_: int, x: Tensor, h: Tensor, c: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, ...]]:
         h, gates = lstm_step(x, h, c, weights)
         return (h, gates.c), (h, *gates)
 
@@ -188,8 +199,151 @@ def lstm(
     return output, h_n, c_n, Gates(*gates)
 
 
+def variant_step(
+    x: Tensor, h: Tensor, c: Tensor, weights: Weights, variant: Variant, noise: Tensor | None = None
+) -> tuple[Tensor, Gates]:
+    """One step of any `Variant`: the new h, and the gates, of which the last is the new c.
+
+    noise [B, N, H]: the random factors m of this step, in the order of `variant.noise`: where dropped 0, else 1 / (1 -
+    the rate), of the variational dropout the first P are used; of zoneout 1 where a unit stays as it was, else 0, in
+    evaluation the rate.
+
+        i_t, f_t, o_t = σ(⌊W_ix x_t + b_ix + W_hx h_{t-1} + b_hx⌋)           each a gate
+        g_t = γ(⌊W_ig x_t + b_ig + W_hg h_{t-1} + b_hg⌋)                     γ: tanh
+        ĉ_t = ⌊f_t ⊙ c_{t-1} + i_t ⊙ g_t⌋
+        c_t = ĉ_t
+        ĥ_t = o_t ⊙ φ(ĉ_t)                                                   φ: tanh; with W_hr: W_hr ĥ_t
+        h_t = ĥ_t
+
+    with σ, γ, φ any of `squash`, ⌊·⌋ nothing or a bound on the magnitude, and in these places, if asked for:
+
+        + p_i ⊙ c_{t-1}, + p_f ⊙ c_{t-1}, + p_o ⊙ ĉ_t inside of σ                peepholes
+        + W_gx (i, f, o)_{t-1} inside of σ                                   gate recurrence; h_t holds (i, f, o)_t
+        α_x ⊙ norm(W_ix x_t) + α_h ⊙ norm(W_hx h_{t-1}) + b, φ(α_c ⊙ norm(ĉ_t) + β_c)    layer normalisation
+        f_t = 1 - i_t                                                        coupled
+        i_t = 1, f_t = 1, o_t = 1                                            no such gate
+        i_t ⊙ g_t ⊙ m, W_hx (h_{t-1} ⊙ m)                                    dropout
+        c_t = m ⊙ c_{t-1} + (1 - m) ⊙ ĉ_t, h_t = m ⊙ h_{t-1} + (1 - m) ⊙ ĥ_t    zoneout
+
+    norm(a) = (a - mean(a)) / √(var(a) + 1e-5), over all sums of a row, all units of a belt.
+
+    Peepholes: Gers, Schraudolph & Schmidhuber, "Learning Precise Timing with LSTM Recurrent Networks" (2002), section
+    3. Gates left out, coupled and seen: Greff et al., "LSTM: A Search Space Odyssey" (2015), section 3. Normalised: Ba,
+    Kiros & Hinton, "Layer Normalization" (2016), (20) to (22). Dropped: Semeniuta, Severyn & Barth, "Recurrent Dropout
+    without Memory Loss" (2016), (15); Gal & Ghahramani, "A Theoretically Grounded Application of Dropout in Recurrent
+    Neural Networks" (2016), (7). Kept: Krueger et al., "Zoneout" (2016), section 3.2. Bounds: of the sums in ONNX's
+    LSTM, of the belt and the projection in Sak et al. (2014).
+
+    >>> x, h, c, variant = torch.randn(2, 3), torch.zeros(2, 4), torch.zeros(2, 4), Variant(coupled=True)
+    >>> h, gates = variant_step(x, h, c, Weights(torch.randn(12, 3), torch.randn(12, 4)), variant)
+    >>> torch.equal(gates.f, 1 - gates.i)
+    True
+    """
+    H, P = c.shape[-1], h.shape[-1] - variant.gate_recurrence * len(variant.doors) * c.shape[-1]
+    h, seen = h[..., :P], h[..., P:]
+    m = {} if noise is None else dict(zip(variant.noise, noise.unbind(-2), strict=True))
+    fed = h * m["variational_dropout"][..., :P] if "variational_dropout" in m else h
+    sums = dict(
+        zip(variant.gates, _sums(x, fed, weights, variant.layer_norm).chunk(len(variant.gates), -1), strict=True)
+    )
+    if weights.w_gh is not None:
+        for gate, more in zip(variant.doors, linear(seen, weights.w_gh).chunk(len(variant.doors), -1), strict=True):
+            sums[gate] = sums[gate] + more
+    peeps = {} if weights.peepholes is None else dict(zip(variant.doors, weights.peepholes.split(H), strict=True))
+    of_gate, of_candidate, of_belt = variant.squashes
+
+    def gate(name: str, belt: Tensor) -> Tensor:
+        if name not in sums:
+            return torch.ones_like(c)
+        total = sums[name] + peeps[name] * belt if peeps else sums[name]
+        return squash(of_gate, _bounded(total, variant.clip))
+
+    i = gate("i", c)
+    f = 1 - i if variant.coupled else gate("f", c)
+    g = squash(of_candidate, _bounded(sums["g"], variant.clip))
+    new = _bounded(f * c + i * (g * m["recurrent_dropout"] if "recurrent_dropout" in m else g), variant.cell_clip)
+    o = gate("o", new)
+    shown = new if weights.norm_c is None else _norm(new) * weights.norm_c + weights.norm_b
+    out = o * squash(of_belt, shown)
+    if weights.w_hr is not None:
+        out = _bounded(linear(out, weights.w_hr), variant.proj_clip)
+    c = _stayed(m.get("zoneout_cell"), c, new)
+    out = _stayed(m.get("zoneout_hidden"), h, out)
+    doors = {"i": i, "f": f, "o": o}
+    state = torch.cat([out, *(doors[name] for name in variant.doors)], -1) if variant.gate_recurrence else out
+    return state, Gates(i, f, g, o, c)
+
+
+def _sums(x: Tensor, h: Tensor, weights: Weights, normalised: bool) -> Tensor:
+    """What the gates are activations of, [B, G*H], as far as input and output go."""
+    w_ih, w_hh, b_ih, b_hh, *_ = weights
+    if not normalised:
+        return linear(x, w_ih, b_ih) + linear(h, w_hh, b_hh)
+    assert weights.norm_ih is not None and weights.norm_hh is not None
+    sums = _norm(linear(x, w_ih)) * weights.norm_ih + _norm(linear(h, w_hh)) * weights.norm_hh
+    return sums if b_ih is None or b_hh is None else sums + (b_ih + b_hh)
+
+
+def _stayed(m: Tensor | None, before: Tensor, after: Tensor) -> Tensor:
+    return after if m is None else m * before + (1 - m) * after
+
+
+def _norm(a: Tensor) -> Tensor:
+    """Of mean 0 and variance 1 over the last dimension."""
+    return functional.layer_norm(a, a.shape[-1:])
+
+
+def _bounded(a: Tensor, bound: float | None) -> Tensor:
+    return a if bound is None else a.clamp(-bound, bound)
+
+
+def squash(activation: Squash, a: Tensor) -> Tensor:
+    """An activation of `conveyor.variant.ACTIVATIONS`; α and β are its numbers.
+
+        sigmoid 1/(1+e^-a)   tanh   identity a   relu max(0, a)   softsign a/(1+|a|)   softplus ln(1+e^a)
+        leaky-relu a or αa below 0   thresholded-relu a above α, else 0   elu a or α(e^a - 1) below 0
+        affine αa+β   scaled-tanh α tanh(βa)   hard-sigmoid αa+β within 0 and 1
+
+    They are those of ONNX's recurrent operators, and their names.
+    """
+    name, alpha, beta = activation
+    if name == "affine":
+        return alpha * a + beta
+    if name == "scaled-tanh":
+        return alpha * (beta * a).tanh()
+    if name == "hard-sigmoid":
+        return (alpha * a + beta).clamp(0, 1)
+    if name == "leaky-relu":
+        return functional.leaky_relu(a, alpha)
+    if name == "thresholded-relu":
+        return torch.where(a > alpha, a, 0)
+    if name == "elu":
+        return functional.elu(a, alpha)
+    plain = {
+        "sigmoid": torch.sigmoid, "tanh": torch.tanh, "identity": lambda a: a, "relu": torch.relu,
+        "softsign": functional.softsign, "softplus": lambda a: functional.softplus(a, threshold=1e9),
+    }  # fmt: skip
+    return plain[name](a)
+
+
+def variant(
+    input: Tensor, h_0: Tensor, c_0: Tensor, weights: Weights, variant: Variant, noise: Tensor | None = None, *,
+    reverse: bool = False, lengths: Tensor | None = None, resets: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Gates]:  # fmt: skip
+    """`variant_step` over a sequence: what `lstm` gives; noise [T, B, N, H]."""
+    P = h_0.shape[-1] - variant.gate_recurrence * len(variant.doors) * c_0.shape[-1]
+    noises = [None] * len(input) if noise is None else noise.unbind(0)
+
+    def step(t: int, x: Tensor, h: Tensor, c: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, ...]]:
+        h, gates = variant_step(x, h, c, weights, variant, noises[t])
+        return (h, gates.c), (h[..., :P], *gates)
+
+    (output, *gates), (h_n, c_n) = _over_time(step, input, (h_0, c_0), reverse, lengths, resets)
+    return output, h_n, c_n, Gates(*gates)
+
+
 Step = Callable[..., tuple[tuple[Tensor, ...], tuple[Tensor, ...]]]
-"""(x, *states) -> the states after it, and what is recorded of it."""
+"""(t, x, *states) -> the states after it, and what is recorded of it."""
 
 
 def _over_time(
@@ -204,7 +358,7 @@ def _over_time(
         cut = None if resets is None else resets[t].unsqueeze(-1)
         # Dead rows see zeros, not what stands in the padding: a NaN there would meet a gradient of 0 and spread.
         before = [_kept(live, s if reverse else _zeroed(cut, s)) for s in states]
-        after, record = step(_kept(live, x), *before)
+        after, record = step(t, _kept(live, x), *before)
         after = tuple(_zeroed(cut, s) for s in after) if reverse else after
         states = after if live is None else tuple(torch.where(live, *pair) for pair in zip(after, states, strict=True))
         records.append([_kept(live, r) for r in record])
