@@ -45,6 +45,31 @@ struct TickRows {
   float** carry_before;
 };
 
+// What a cell by rows has of a tick and a block besides.
+template <class Cell, class E>
+struct RowGradients {
+  RowGradients(Workspace& space, const Cell& cell, long lanes, long R, long P, long block)
+      : dfed(space.take(Cell::kByRow ? lanes * R : 0)),
+        dh(space.take(Cell::kByRow ? lanes * cell.H : 0)),
+        scratch(space.take(lanes * cell.scratch())),
+        carry_h(space.take(Cell::kByRow && cell.keeps_output() ? lanes * P : 0)),
+        fed(space.take<E>(cell.feeds() ? block * lanes * R : 0)),
+        own(space.take(block * lanes * cell.own())),
+        noise(space.take<const float*>(Cell::kByRow ? 2 * lanes : 0)),
+        noise_after(space.take<const float*>(Cell::kByRow ? 2 * lanes : 0)),
+        flags(space.take<Ends>(Cell::kByRow ? 2 * lanes : 0)) {}
+
+  struct Ends {
+    bool cut;
+    float* first;  // where the gradient of the h before a row's first step goes past the product, or null
+  };
+  float *dfed, *dh, *scratch, *carry_h;
+  E* fed;      // [block, R] what the recurrent products read
+  float* own;  // [block, own] gradients of each row's vectors
+  const float **noise, **noise_after;
+  Ends* flags;
+};
+
 template <class Cell, class E>
 class BackwardPass {
  public:
@@ -55,42 +80,49 @@ class BackwardPass {
         ticks(sizes.lanes.ticks),
         H(sizes.H),
         P(sizes.P),
-        S(Cell::kSums * H),
-        G(Cell::kGates * H),
+        cell(f.options, H),
+        R(cell.fed(P)),
+        S(cell.sums()),
+        G(cell.gates * H),
         units(H),
         inputs(sizes.I),
         outputs(P),
+        fed(R),
         projects(f.weights.w_hr != nullptr),
         anew(sizes.every > 1 && Cell::kKeeps),
         block(anew ? least(sizes.every, ticks) : ceil_div(ticks, blocks_of(sizes.lanes))),
         depth(ceil_div(block * L, 2 * V) * 2 * V + 2 * V),  // off a power of two, whose rows would share cache lines
         places(sizes, space),
-        w_hh(space.take(outputs.floats(words<E>(G)))),
+        w_hh(space.take(fed.floats(words<E>(G)))),
         w_ih(space.take(f.dx.data ? inputs.floats(words<E>(G)) : 0)),
         w_hr(space.take(projects ? units.floats(words<E>(P)) : 0)),
-        zeros(space.take<E>(S)),
+        zeros(space.take<E>(S > R ? S : R)),
         no_carry(space.take(H)),
         carry(space.take(Cell::kCarries ? L * H : 0)),
         dsums(space.take<E>((block + 1) * L * S)),
         dsums_first(space.take<E>(f.dh_0 ? sizes.B * S : 0)),
         db(space.take(f.db_ih ? S : 0)),
+        down(space.take(f.dw_ih ? cell.own() : 0)),
+        dh_first(space.take(Cell::kByRow && f.dh_0 && cell.keeps_output() ? sizes.B * P : 0)),
         dsums_turned(space.take<E>(f.dw_ih ? S * depth : 0)),
         x_panels(space.take(f.dw_ih ? inputs.floats(words<E>(block * L)) : 0)),
-        h_panels(space.take(f.dw_ih ? outputs.floats(words<E>(block * L)) : 0)),
+        h_panels(space.take(f.dw_ih ? fed.floats(words<E>(block * L)) : 0)),
         dh(space.take<E>(projects ? block * L * P : 0)),
         shown(space.take<E>(projects ? block * L * H : 0)),
         dh_turned(space.take<E>(projects && f.dw_ih ? P * depth : 0)),
         shown_panels(space.take(projects && f.dw_ih ? units.floats(words<E>(block * L)) : 0)),
         rows(space, block, L),
         at(space, L),
-        kept{sizes, places, const_cast<float*>(f.gates), const_cast<float*>(f.cells), nullptr, f.c_0, no_carry},
-        gates(space.take(anew ? block * L * 4 * H : 0)),
+        by_row(space, cell, L, R, P, block),
+        kept{sizes,   places, cell.kept() * H, H + R - P, const_cast<float*>(f.gates), const_cast<float*>(f.cells),
+             nullptr, f.c_0,  no_carry},
+        gates(space.take(anew ? block * L * kept.kept : 0)),
         cells(space.take(anew && Cell::kBelt ? block * L * H : 0)),
         first_time(arguments_of_forward()),
         again(first_time, anew ? space : unused) {}
 
   void run(const Team& team) const {
-    const bool lanes = by_lanes(sizes, Cell::kGates, team);
+    const bool lanes = by_lanes(sizes, cell.gates, team);
     const Share mine(team, lanes, L, units.panels);
     prepare(team);
     for (long to = ticks, from, count = 0; to > 0; to = from) {
@@ -106,7 +138,10 @@ class BackwardPass {
       place(to, 0, segment, mine);
       if (!lanes) team.meet();
       for (long p = 0; p < count; ++p) {
-        step(p, lanes, mine, team);
+        if constexpr (Cell::kByRow)
+          step_by_row(p, lanes, mine, team);
+        else
+          step(p, lanes, mine, team);
         if (p + 1 < count) place(to, p + 1, segment, mine);
         if (!lanes) team.meet();
       }
@@ -129,20 +164,33 @@ class BackwardPass {
   // What the forward pass was called with; its results are not written again.
   Forward<E> arguments_of_forward() const {
     const Rows<E> y{const_cast<E*>(f.y.data), f.y.step, f.y.row};
-    return {f.cell, sizes, f.weights, f.x, f.h_0, f.c_0, y, nullptr, nullptr, nullptr, const_cast<float*>(f.cells)};
+    return {f.cell,
+            f.options,
+            sizes,
+            f.weights,
+            f.x,
+            f.noise,
+            f.h_0,
+            f.c_0,
+            y,
+            nullptr,
+            nullptr,
+            nullptr,
+            const_cast<float*>(f.cells),
+            nullptr};
   }
 
   void prepare(const Team& team) const {
     const auto row = [](const float* w, long width) { return [=](long k) { return w + k * width; }; };
     const auto w_ih_row = [this](long k) { return f.weights.w_ih + Cell::weight_row(k, H) * sizes.I; };
-    pack_rows<E>(outputs, row(f.weights.w_hh, P), G, w_hh, team.begin(outputs.panels), team.end(outputs.panels));
+    pack_rows<E>(fed, row(f.weights.w_hh, R), G, w_hh, team.begin(fed.panels), team.end(fed.panels));
     if (f.dx.data) pack_rows<E>(inputs, w_ih_row, G, w_ih, team.begin(inputs.panels), team.end(inputs.panels));
     if (projects)
       pack_rows<E>(units, row(f.weights.w_hr, H), P, w_hr, team.begin(units.panels), team.end(units.panels));
     places.start(team.begin(L), team.end(L));
     if (anew) again.prepare(team);
     if (team.index != 0) return;
-    clear(zeros, S);
+    clear(zeros, S > R ? S : R);
     clear(no_carry, H);
   }
 
@@ -172,6 +220,7 @@ class BackwardPass {
       const Place step = places.at(tick, l);
       place_row(step, rows.base[p] + l);
       place_step(step, tick, p, l, segment);
+      if constexpr (Cell::kByRow) place_by_row(step, tick, p, l, segment);
     }
   }
 
@@ -179,7 +228,7 @@ class BackwardPass {
     const long b = step.row, t = step.t;
     rows.x[k] = f.x.at(t, b);
     rows.h_before[k] = places.fresh(step) ? zeros
-                       : step.first       ? f.h_0 + b * P
+                       : step.first       ? f.h_0 + b * R
                                           : f.y.at(places.time_of(b, step.step - 1), b);
     rows.dx[k] = f.dx.data ? f.dx.at(t, b) : nullptr;
     rows.first[k] = f.dh_0 && step.first ? dsums_first + b * S : nullptr;
@@ -187,20 +236,92 @@ class BackwardPass {
   }
 
   void place_step(const Place& step, long tick, long p, long l, const Segment& segment) const {
-    const long n = turn(p) + l, b = step.row, cell = (step.t * sizes.B + b) * H;
+    const long n = turn(p) + l, b = step.row, place = (step.t * sizes.B + b) * H;
     const bool cut = places.cut(step), given = step.last && !places.dropped(b);
     float* const carry_0 = Cell::kBelt ? f.dc_0 : f.dh_0;
     at.after[n] = cut ? zeros : p == 0 ? dsums + l * S : slot(rows.base[p - 1] + l);
     at.h[n] = f.y.at(step.t, b);
     at.dy[n] = f.dy.data ? f.dy.at(step.t, b) : nullptr;
-    at.dh_n[n] = f.dh_n && given ? f.dh_n + b * P : nullptr;
+    at.dh_n[n] = f.dh_n && given ? f.dh_n + b * R : nullptr;
     at.c_before[n] = kept.c_before(step, tick, l, segment);
     at.c[n] = kept.c(step, tick, l, segment);
     at.gates[n] = kept.gates(step, tick, l, segment);
-    at.dgates[n] = f.dgates ? f.dgates + 4 * cell : nullptr;
-    at.dcells[n] = f.dcells ? f.dcells + cell : nullptr;
+    at.dgates[n] = f.dgates ? f.dgates + kept.kept * (step.t * sizes.B + b) : nullptr;
+    at.dcells[n] = f.dcells ? f.dcells + place : nullptr;
     at.carry[n] = !cut ? carry + l * H : Cell::kBelt && given && f.dc_n ? f.dc_n + b * H : no_carry;
     at.carry_before[n] = step.first && carry_0 ? carry_0 + b * H : carry + l * H;
+  }
+
+  void place_by_row(const Place& step, long tick, long p, long l, const Segment& segment) const {
+    const long n = turn(p) + l, b = step.row, k = rows.base[p] + l;
+    const bool cut = places.cut(step);
+    by_row.noise[n] = f.noise.data ? f.noise.at(step.t, b) : nullptr;
+    by_row.noise_after[n] = f.noise.data && !cut ? f.noise.at(places.time_of(b, step.step + 1), b) : by_row.noise[n];
+    by_row.flags[n] = {cut, step.first && f.dh_0 ? dh_first + b * P : nullptr};
+    if (!cell.feeds()) return;
+    E* const row = by_row.fed + k * R;
+    cell.feed(row, rows.h_before[k], by_row.noise[n], P);
+    if (R > P) place_seen(step, tick, k, l, segment, row + P);
+    rows.h_before[k] = row;
+  }
+
+  // The gates of the step before.
+  void place_seen(const Place& step, long tick, long k, long l, const Segment& segment, E* to) const {
+    if (places.fresh(step) || step.first) return copy(to, rows.h_before[k] + P, R - P);
+    if (segment.gates && tick == segment.from) return convert(to, kept.belt(tick, l) + H, R - P);
+    const long before = step.step - 1;
+    cell.see(
+        to, kept.gates({step.row, before, places.time_of(step.row, before), before == 0, false}, tick - 1, l, segment));
+  }
+
+  // The same by rows: the products into memory, then what the cell does between and after them.
+  void step_by_row(long p, bool lanes, const Share& mine, const Team& team) const {
+    const long n = turn(p), k = rows.base[p], end = least(mine.l1, rows.base[p + 1] - k);
+    const long own1 = least(mine.own1, rows.base[p + 1] - k);
+    const auto share = [&](const Columns& columns, bool last) {
+      return lanes ? (last ? columns.panels : 0) : last ? team.end(columns.panels) : team.begin(columns.panels);
+    };
+    const Term<E> recurrent(Left<E>(at.after + n, S - G), G, w_hh);
+    multiply_into(fed, mine.l0, end, share(fed, false), share(fed, true), recurrent,
+                  Right<float>{nullptr, by_row.dfed, R, 0, L}, false);
+    if (!lanes) team.meet();
+    for (long l = mine.own0; l < own1; ++l) output_row(n + l, k + l, l);
+    if (projects) {
+      if (!lanes) team.meet();
+      const Term<E> projection(Left<E>(dh + k * P, P), P, w_hr);
+      multiply_into(units, mine.l0, end, share(units, false), share(units, true), projection,
+                    Right<float>{nullptr, by_row.dh, H, 0, L}, false);
+      if (!lanes) team.meet();
+    }
+    for (long l = mine.own0; l < own1; ++l) cell_row(n + l, k + l, l);
+  }
+
+  // The gradient of a row's output: of what reads it, past the projection if there is one.
+  void output_row(long n, long k, long l) const {
+    const auto& ends = by_row.flags[n];
+    for (long u = 0; u < P; u += V) {
+      const long some = P - u;
+      Vec d = incoming(n, u, load(by_row.dfed + l * R + u, some) * cell.factor(by_row.noise_after[n], 1, u, some));
+      if (cell.keeps_output()) {
+        if (!ends.cut) d += load(by_row.carry_h + l * P + u, some);
+        const Vec m = cell.stays(by_row.noise[n], 3, u, some);
+        store((ends.first ? ends.first : by_row.carry_h + l * P) + u, m * d, some);
+        d *= 1.0f - m;
+      }
+      if (projects)
+        store(dh + k * P + u, cell.through_bound(d, at.h[n], u, some), some);
+      else
+        store(by_row.dh + l * H + u, d, some);
+    }
+  }
+
+  void cell_row(long n, long k, long l) const {
+    const float* const dseen_n = at.dh_n[n] ? at.dh_n[n] + P : nullptr;
+    cell.backward(RowBackward<E>{at.gates[n], at.c_before[n], by_row.noise[n], by_row.dh + l * H,
+                                 by_row.dfed + l * R + P, dseen_n, at.dgates[n], at.dcells[n], at.carry[n],
+                                 at.carry_before[n], slot(k), projects ? shown + k * H : nullptr,
+                                 by_row.own + k * cell.own(), by_row.scratch + l * cell.scratch()},
+                  f.weights.vectors);
   }
 
   // dh_t = dy_t + W_hh^T dsums_{t+1}, through the projection W_hr if there is one, and the cell's own part.
@@ -283,7 +404,7 @@ class BackwardPass {
     const auto row = [](const E* const* table) { return [=](long k) { return table[k]; }; };
     const auto shown_row = [this](long k) { return shown + k * H; };
     pack_rows<E>(inputs, row(rows.x), count, x_panels, team.begin(inputs.panels), team.end(inputs.panels));
-    pack_rows<E>(outputs, row(rows.h_before), count, h_panels, team.begin(outputs.panels), team.end(outputs.panels));
+    pack_rows<E>(fed, row(rows.h_before), count, h_panels, team.begin(fed.panels), team.end(fed.panels));
     if (projects) pack_rows<E>(units, shown_row, count, shown_panels, team.begin(units.panels), team.end(units.panels));
   }
 
@@ -297,11 +418,12 @@ class BackwardPass {
   void weight_gradients(long count, bool newest, const Team& team) const {
     const E* recurrent = dsums_turned + (S - G) * depth;
     const Right<float> dw_ih{nullptr, f.dw_ih, sizes.I, Cell::weight_row(0, H), G};
-    const Right<float> dw_hh{nullptr, f.dw_hh, P, 0, G}, dw_hr{nullptr, f.dw_hr, H, 0, P};
+    const Right<float> dw_hh{nullptr, f.dw_hh, R, 0, G}, dw_hr{nullptr, f.dw_hr, H, 0, P};
     add_product(inputs, newest, count, dsums_turned, x_panels, dw_ih, team.begin(G), team.end(G));
-    add_product(outputs, newest, count, recurrent, h_panels, dw_hh, team.begin(G), team.end(G));
+    add_product(fed, newest, count, recurrent, h_panels, dw_hh, team.begin(G), team.end(G));
     if (projects) add_product(units, newest, count, dh_turned, shown_panels, dw_hr, team.begin(P), team.end(P));
-    if (f.db_ih) add_biases(count, newest, team.begin(S), team.end(S));
+    if (f.db_ih) add_rows(slot(0), S, db, count, newest, team);
+    if (cell.own()) add_rows(by_row.own, cell.own(), down, count, newest, team);
   }
 
   void add_product(const Columns& columns, bool newest, long count, const E* turned, const float* panels,
@@ -310,11 +432,13 @@ class BackwardPass {
     multiply_into(columns, from, to, 0, columns.panels, term, dw, !newest);
   }
 
-  void add_biases(long count, bool newest, long from, long to) const {
-    if (newest) clear(db + from, to - from);
+  template <class From>
+  void add_rows(const From* from, long width, float* sums, long count, bool newest, const Team& team) const {
+    const long begin = team.begin(width), end = team.end(width);
+    if (newest) clear(sums + begin, end - begin);
     for (long k = 0; k < count; ++k) {
-      const E* row = slot(k);
-      for (long m = from; m < to; m += V) store(db + m, load(db + m, to - m) + load(row + m, to - m), to - m);
+      const From* row = from + k * width;
+      for (long m = begin; m < end; m += V) store(sums + m, load(sums + m, end - m) + load(row + m, end - m), end - m);
     }
   }
 
@@ -323,6 +447,7 @@ class BackwardPass {
     const long b0 = team.begin(sizes.B), b1 = team.end(sizes.B);
     if (f.dw_ih && ticks == 0) clear_weights(team);
     if (f.db_ih) give_biases(team);
+    if (f.dvectors) give_vectors(team);
     for (long b = b0; b < b1; ++b) end_row(b);
     if (f.dh_0) first_states(b0, b1);
   }
@@ -330,24 +455,47 @@ class BackwardPass {
   void clear_weights(const Team& team) const {
     if (team.index != 0) return;
     clear(f.dw_ih, G * sizes.I);
-    clear(f.dw_hh, G * P);
+    clear(f.dw_hh, G * R);
     if (projects) clear(f.dw_hr, P * H);
   }
 
   void give_biases(const Team& team) const {
+    if (cell.own() > cell.vectors()) {  // the sums are normalised before the bias is added
+      for (long m = team.begin(G); m < team.end(G); ++m)
+        f.db_ih[m] = f.db_hh[m] = ticks ? down[cell.vectors() + m] : 0.0f;
+      return;
+    }
     for (long m = team.begin(G); m < team.end(G); ++m) {
       f.db_ih[Cell::weight_row(m, H)] = ticks ? db[m] : 0.0f;
       f.db_hh[m] = ticks ? db[m + S - G] : 0.0f;
     }
   }
 
+  void give_vectors(const Team& team) const {
+    for (long m = team.begin(cell.vectors()); m < team.end(cell.vectors()); ++m) f.dvectors[m] = ticks ? down[m] : 0.0f;
+  }
+
   // dh_0 = W_hh^T dsums_1, and what the cell hands on beside.
   void first_states(long b0, long b1) const {
     const Term<E> term(Left<E>(dsums_first + S - G, S), G, w_hh);
-    multiply_into(outputs, b0, b1, 0, outputs.panels, term, Right<float>{nullptr, f.dh_0, P, 0, sizes.B},
+    multiply_into(fed, b0, b1, 0, fed.panels, term, Right<float>{nullptr, f.dh_0, R, 0, sizes.B},
                   Cell::kCarries && !Cell::kBelt);
-    for (long b = b0; b < b1; ++b)
-      if (sizes.lanes.length[b] == 0) pass_on(f.dh_0 + b * P, f.dh_n ? f.dh_n + b * P : nullptr, P);
+    for (long b = b0; b < b1; ++b) {
+      if constexpr (Cell::kByRow) finish_first(b);
+      if (sizes.lanes.length[b] == 0) pass_on(f.dh_0 + b * R, f.dh_n ? f.dh_n + b * R : nullptr, R);
+    }
+  }
+
+  // Of the first step's h, what is dropped, and what stayed as it was.
+  void finish_first(long b) const {
+    if (sizes.lanes.length[b] == 0) return;
+    const float* const noise = f.noise.data ? f.noise.at(places.time_of(b, 0), b) : nullptr;
+    const bool fresh = places.fresh({b, 0, places.time_of(b, 0), true, false});
+    for (long u = 0; u < P; u += V) {
+      Vec d = load(f.dh_0 + b * R + u, P - u) * cell.factor(noise, 1, u, P - u);
+      if (cell.keeps_output() && !fresh) d += load(dh_first + b * P + u, P - u);
+      store(f.dh_0 + b * R + u, d, P - u);
+    }
   }
 
   // The gradient of a state that no step has used.
@@ -363,7 +511,7 @@ class BackwardPass {
     const bool unused = length == 0 || places.fresh({b, 0, places.time_of(b, 0), true, length == 1});
     if (unused && f.dh_0) {
       clear(dsums_first + b * S, S);
-      clear(f.dh_0 + b * P, P);
+      clear(f.dh_0 + b * R, R);
     }
     if (unused && f.dc_0) pass_on(f.dc_0 + b * H, length == 0 && f.dc_n ? f.dc_n + b * H : nullptr, H);
     for (long t = length; t < sizes.T; ++t) {
@@ -374,8 +522,10 @@ class BackwardPass {
 
   const Backward<E>& f;
   const Sizes& sizes;
-  const long L, ticks, H, P, S, G;
-  const Columns units, inputs, outputs;
+  const long L, ticks, H, P;
+  const Cell cell;
+  const long R, S, G;
+  const Columns units, inputs, outputs, fed;
   const bool projects, anew;
   const long block, depth;
   const Places places;
@@ -383,13 +533,14 @@ class BackwardPass {
   E* zeros;
   float *no_carry, *carry;
   E *dsums, *dsums_first;
-  float* db;
+  float *db, *down, *dh_first;
   E* dsums_turned;
   float *x_panels, *h_panels;
   E *dh, *shown, *dh_turned;
   float* shown_panels;
   const BlockRows<E> rows;
   const TickRows<E> at;
+  const RowGradients<Cell, E> by_row;
   const Kept<Cell> kept;
   float *gates, *cells;  // of a block, worked out anew
   Workspace unused{nullptr};

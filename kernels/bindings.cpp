@@ -70,10 +70,12 @@ Rows<Float> rows(const char* name, const Maybe<Array<Float>>& array, const std::
 
 Cell cell_named(const std::string& name) {
   if (name == "lstm") return Cell::lstm;
+  if (name == "lstm variant") return Cell::lstm_variant;
   if (name == "gru") return Cell::gru;
   if (name == "rnn_tanh") return Cell::rnn_tanh;
   if (name == "rnn_relu") return Cell::rnn_relu;
-  throw nb::value_error(("[kernels] cell: expected lstm, gru, rnn_tanh or rnn_relu, got " + name).c_str());
+  throw nb::value_error(
+      ("[kernels] cell: expected lstm, lstm variant, gru, rnn_tanh or rnn_relu, got " + name).c_str());
 }
 
 // Which steps there are: lengths [B] or null, resets [T, B] or null; every so many ticks the belt is kept.
@@ -83,31 +85,48 @@ struct Steps {
   long every;
 };
 
+// Which cell: its name and, of a variant, what `Variant.options` in conveyor/variant.py says.
+struct Which {
+  Cell cell;
+  std::vector<float> options;
+
+  Which(const std::string& name, std::vector<float> options_) : cell(cell_named(name)), options(std::move(options_)) {
+    const std::size_t wanted = cell == Cell::lstm_variant ? kVariantOptions : 0;
+    if (options.size() != wanted)
+      refuse("options", "expected " + std::to_string(wanted) + " numbers, got " + std::to_string(options.size()));
+  }
+  Widths widths(long H, long P) const { return kernels().widths(cell, options.data(), H, P); }
+};
+
 // The sizes of a layer, and its arrays' shapes.
 template <class E>
 struct Layer {
   Cell cell;
-  long T, B, I, P, D;
-  bool biased, projected;
-  long gates, H;
+  const float* options;
+  long T, B, I, D;
+  bool has_vectors, biased, projected;
+  long H, P;
+  Widths widths;
   bool belt;
   LanePlan plan;
   const bool* resets;
   long every, belts;
 
-  Layer(const std::string& name, const Array<const E>& x, const Array<const E>& h_0, const std::vector<Input>& weights,
-        const Steps& steps)
-      : cell(cell_named(name)),
+  Layer(const std::string& name, const Which& which, const Array<const E>& x, const Array<const E>& h_0,
+        const std::vector<Input>& weights, const Steps& steps)
+      : cell(which.cell),
+        options(which.options.data()),
         T(dimension("x", x, 0)),
         B(dimension("x", x, 1)),
         I(dimension("x", x, 2)),
-        P(dimension("h_0", h_0, 2)),
         D(dimension("h_0", h_0, 0)),
-        biased(arrays_of(weights, D) >= 4),
-        projected(arrays_of(weights, D) % 2 == 1),
-        gates(gates_of(cell)),
-        H(projected ? dimension("w_hr", weights[static_cast<size_t>(arrays_of(weights, D)) - 1], 1, 2) : P),
-        belt(cell == Cell::lstm),
+        has_vectors(which.widths(1, 1).vectors > 0),
+        biased(arrays_of(weights) >= 4),
+        projected(arrays_of(weights) % 2 == 1),
+        H(units(which, weights)),
+        P(projected ? dimension("w_hr", weights[static_cast<size_t>(2 + 2 * biased)], 0, 2) : H),
+        widths(which.widths(H, P)),
+        belt(cell == Cell::lstm || cell == Cell::lstm_variant),
         plan(lengths_of(name, steps.lengths), T, B, kernels().rows),
         resets(whole("resets", steps.resets, {T, B})),
         every(steps.every),
@@ -116,28 +135,43 @@ struct Layer {
     if (every < 1) refuse("every", "expected 1 or more, got " + std::to_string(every));
   }
 
-  std::vector<long> outputs() const { return {D, B, P}; }
+  std::vector<long> outputs() const { return {D, B, widths.fed}; }
   std::vector<long> states() const { return {D, B, H}; }
-  std::vector<long> kept_cells() const { return {D, every > 1 ? belts : T, B, H}; }
-  std::vector<long> kept_gates() const { return {D, T, B, kept_of(cell), H}; }
-  std::vector<long> sums() const { return {D, T, B, (kept_of(cell) ? kept_of(cell) : gates) * H}; }
+  std::vector<long> cells() const { return {D, T, B, H}; }
+  std::vector<long> kept_cells() const {
+    return every > 1 ? std::vector<long>{D, belts, B, H + widths.fed - P} : cells();
+  }
+  std::vector<long> kept_gates() const { return {D, T, B, widths.kept, H}; }
+  std::vector<long> sums() const { return {D, T, B, widths.sums}; }
   Sizes sizes(long d) const { return {T, B, I, H, P, d == 1, plan.lanes(), resets, every}; }
 
   void require_belt(bool given) const {
     if (belt && !given) throw nb::value_error("[kernels] lstm: expected c_0 and all that goes with it");
   }
 
-  // w_ih, w_hh, b_ih, b_hh and w_hr of each direction in a row; null where there is none.
+  // Of noise [D, T, B, noise, H] that of a direction.
+  Rows<const float> noise(const Maybe<Input>& given, long d) const {
+    if (!widths.noise || !given) {
+      if (widths.noise || given) refuse("noise", "expected it of the cells that draw, of no other");
+      return {nullptr, 0, 0};
+    }
+    const float* values = data("noise", *given, {D, T, B, widths.noise, H}, 2);
+    return {values + d * given->stride(0), given->stride(1), given->stride(2)};
+  }
+
+  // w_ih, w_hh, b_ih, b_hh, w_hr and vectors of each direction in a row; null where there is none.
   template <class Float>
   std::vector<Float*> weights(const char* name, const std::vector<Array<Float>>& all) const {
     std::vector<Float*> pointers;
     const Array<Float>* w = all.data();
-    if (arrays_of(all, D) != 2 + 2 * biased + projected) refuse(name, "expected as many arrays as weights");
+    if (arrays_of(all) != 2 + 2 * biased + projected) refuse(name, "expected as many arrays as weights");
+    const long gates = widths.gates;
     for (long d = 0; d < D; ++d) {
       pointers.push_back(whole(name, *w++, {gates * H, I}));
-      pointers.push_back(whole(name, *w++, {gates * H, P}));
+      pointers.push_back(whole(name, *w++, {gates * H, widths.fed}));
       for (int bias = 0; bias < 2; ++bias) pointers.push_back(biased ? whole(name, *w++, {gates * H}) : nullptr);
       pointers.push_back(projected ? whole(name, *w++, {P, H}) : nullptr);
+      pointers.push_back(has_vectors ? whole(name, *w++, {widths.vectors}) : nullptr);
     }
     return pointers;
   }
@@ -149,13 +183,21 @@ struct Layer {
     return static_cast<long>(array.shape(n));
   }
 
+  // How many arrays a direction has, besides its vectors.
   template <class Any>
-  static long arrays_of(const std::vector<Any>& all, long D) {
+  long arrays_of(const std::vector<Any>& all) const {
     const long count = static_cast<long>(all.size());
     if (D < 1 || D > 2) refuse("h_0", "expected 1 or 2 directions, got " + std::to_string(D));
-    if (count % D || count / D < 2 || count / D > 5)
-      refuse("weights", "expected 2 to 5 arrays a direction, got " + std::to_string(count) + " in all");
-    return count / D;
+    const long each = count / D - has_vectors;
+    if (count % D || each < 2 || each > 5)
+      refuse("weights", "expected 2 to 5 arrays a direction, and vectors, got " + std::to_string(count) + " in all");
+    return each;
+  }
+
+  static long units(const Which& which, const std::vector<Input>& weights) {
+    const long rows = dimension("w_ih", weights[0], 0, 2), gates = which.widths(1, 1).gates;
+    if (rows % gates || rows == 0) refuse("w_ih", "expected rows for each gate, got " + std::to_string(rows));
+    return rows / gates;
   }
 
   const std::int64_t* lengths_of(const std::string& name, const Maybe<Array<const std::int64_t>>& lengths) const {
@@ -171,8 +213,8 @@ struct Layer {
 
 template <class Float>
 Weights weights_at(const std::vector<Float*>& all, long d) {
-  const auto* w = all.data() + d * 5;
-  return {w[0], w[1], w[2], w[3], w[4]};
+  const auto* w = all.data() + d * 6;
+  return {w[0], w[1], w[2], w[3], w[4], w[5]};
 }
 
 // Of an array [D, ...] the part of one direction; of the outputs side by side its own.
@@ -180,6 +222,14 @@ template <class Float>
 Float* part(Float* all, long d, long size) {
   return all ? all + d * size : nullptr;
 }
+
+// Values of one direction in an array [D, ...].
+long size(const std::vector<long>& shape) {
+  long product = 1;
+  for (size_t n = 1; n < shape.size(); ++n) product *= shape[n];
+  return product;
+}
+
 template <class Float>
 Rows<Float> beside(Rows<Float> all, long d, long width) {
   return {part(all.data, d, width), all.step, all.row};
@@ -206,14 +256,16 @@ class Borrowed {
 };
 
 template <class E>
-void forward(const std::string& cell, const Array<const E>& x, const Array<const E>& h_0, const Maybe<Input>& c_0,
-             const std::vector<Input>& weights, const Array<E>& y, const Array<E>& h_n, const Maybe<Output>& c_n,
+void forward(const std::string& cell, const std::vector<float>& options, const Array<const E>& x,
+             const Array<const E>& h_0, const Maybe<Input>& c_0, const std::vector<Input>& weights,
+             const Maybe<Input>& noise, const Array<E>& y, const Array<E>& h_n, const Maybe<Output>& c_n,
              const Maybe<Output>& gates, const Maybe<Output>& cells, const Maybe<Array<const std::int64_t>>& lengths,
              const Maybe<Array<const bool>>& resets, long every, int threads) {
-  const Layer<E> layer(cell, x, h_0, weights, {lengths, resets, std::max(every, 1L)});
+  const Which which(cell, options);
+  const Layer<E> layer(cell, which, x, h_0, weights, {lengths, resets, std::max(every, 1L)});
   layer.require_belt(c_0 && c_n);
   const auto w = layer.weights("weights", weights);
-  const long T = layer.T, B = layer.B, H = layer.H, P = layer.P;
+  const long T = layer.T, B = layer.B, H = layer.H, P = layer.P, R = layer.widths.fed;
   const auto x_rows = rows("x", x, {T, B, layer.I});
   const auto y_rows = rows("y", y, {T, B, layer.D * P});
   const E* first_h = whole("h_0", h_0, layer.outputs());
@@ -223,18 +275,20 @@ void forward(const std::string& cell, const Array<const E>& x, const Array<const
   float *all_gates = whole("gates", gates, layer.kept_gates()), *all_cells = whole("cells", cells, layer.kept_cells());
   for (long d = 0; d < layer.D; ++d) {
     Forward<E> f{layer.cell,
+                 layer.options,
                  layer.sizes(d),
                  weights_at(w, d),
                  x_rows,
-                 part(first_h, d, B * P),
+                 layer.noise(noise, d),
+                 part(first_h, d, B * R),
                  part(first_c, d, B * H),
                  beside(y_rows, d, P),
-                 part(last_h, d, B * P),
+                 part(last_h, d, B * R),
                  part(last_c, d, B * H),
-                 part(all_gates, d, T * B * 4 * H),
-                 part(all_cells, d, layer.kept_cells()[1] * B * H),
+                 part(all_gates, d, T * B * layer.widths.kept * H),
+                 part(all_cells, d, size(layer.kept_cells())),
                  nullptr};
-    const Packings::Key key{f.weights.w_ih, f.weights.w_hh, layer.I, H, P, static_cast<int>(layer.cell), sizeof(E)};
+    const Packings::Key key{f.weights.w_ih, f.weights.w_hh, layer.I, H, R, static_cast<int>(layer.cell), sizeof(E)};
     std::optional<Borrowed> packed;
     if (every == 0) f.packed = packed.emplace(key, passes<E>(kernels()).packed_floats(f)).data();
     const nb::gil_scoped_release released;
@@ -244,19 +298,20 @@ void forward(const std::string& cell, const Array<const E>& x, const Array<const
 }
 
 template <class E>
-void backward(const std::string& cell, const Array<const E>& x, const Array<const E>& h_0, const Maybe<Input>& c_0,
-              const std::vector<Input>& weights, const Array<const E>& y, const Maybe<Input>& gates,
-              const Maybe<Input>& cells, const Maybe<Array<const E>>& dy, const Maybe<Input>& dh_n,
-              const Maybe<Input>& dc_n, const Maybe<Input>& dgates, const Maybe<Input>& dcells,
-              const Maybe<Array<E>>& dx, const Maybe<Output>& dh_0, const Maybe<Output>& dc_0,
-              const std::vector<Output>& dweights, const Maybe<Output>& dsums,
-              const Maybe<Array<const std::int64_t>>& lengths, const Maybe<Array<const bool>>& resets, long every,
-              int threads) {
-  const Layer<E> layer(cell, x, h_0, weights, {lengths, resets, every});
+void backward(const std::string& cell, const std::vector<float>& options, const Array<const E>& x,
+              const Array<const E>& h_0, const Maybe<Input>& c_0, const std::vector<Input>& weights,
+              const Maybe<Input>& noise, const Array<const E>& y, const Maybe<Input>& gates, const Maybe<Input>& cells,
+              const Maybe<Array<const E>>& dy, const Maybe<Input>& dh_n, const Maybe<Input>& dc_n,
+              const Maybe<Input>& dgates, const Maybe<Input>& dcells, const Maybe<Array<E>>& dx,
+              const Maybe<Output>& dh_0, const Maybe<Output>& dc_0, const std::vector<Output>& dweights,
+              const Maybe<Output>& dsums, const Maybe<Array<const std::int64_t>>& lengths,
+              const Maybe<Array<const bool>>& resets, long every, int threads) {
+  const Which which(cell, options);
+  const Layer<E> layer(cell, which, x, h_0, weights, {lengths, resets, every});
   layer.require_belt(c_0 && cells && (gates || every > 1));
   const auto w = layer.weights("weights", weights);
   const auto dw = dweights.empty() ? std::vector<float*>(w.size()) : layer.weights("dweights", dweights);
-  const long T = layer.T, B = layer.B, H = layer.H, P = layer.P;
+  const long T = layer.T, B = layer.B, H = layer.H, P = layer.P, R = layer.widths.fed;
   const auto x_rows = rows("x", x, {T, B, layer.I});
   const auto dx_rows = rows("dx", dx, {T, B, layer.I});
   const auto y_rows = rows("y", y, {T, B, layer.D * P});
@@ -266,37 +321,40 @@ void backward(const std::string& cell, const Array<const E>& x, const Array<cons
   const float *all_gates = whole("gates", gates, layer.kept_gates()),
               *all_cells = whole("cells", cells, layer.kept_cells());
   const float *all_dgates = whole("dgates", dgates, layer.kept_gates()),
-              *all_dcells = whole("dcells", dcells, {layer.D, T, B, H});
+              *all_dcells = whole("dcells", dcells, layer.cells());
   const float *last_dh = whole("dh_n", dh_n, layer.outputs()), *last_dc = whole("dc_n", dc_n, layer.states());
   float *first_dh = whole("dh_0", dh_0, layer.outputs()), *first_dc = whole("dc_0", dc_0, layer.states());
   float* all_dsums = whole("dsums", dsums, layer.sums());
-  nb::gil_scoped_release released;
   for (long d = 0; d < layer.D; ++d) {
-    float* const* own = dw.data() + d * 5;
+    float* const* own = dw.data() + d * 6;
     const Backward<E> f{layer.cell,
+                        layer.options,
                         layer.sizes(d),
                         weights_at(w, d),
                         x_rows,
                         beside(y_rows, d, P),
-                        part(first_h, d, B * P),
+                        layer.noise(noise, d),
+                        part(first_h, d, B * R),
                         part(first_c, d, B * H),
-                        part(all_gates, d, T * B * 4 * H),
-                        part(all_cells, d, layer.kept_cells()[1] * B * H),
+                        part(all_gates, d, T * B * layer.widths.kept * H),
+                        part(all_cells, d, size(layer.kept_cells())),
                         beside(dy_rows, d, P),
-                        part(last_dh, d, B * P),
+                        part(last_dh, d, B * R),
                         part(last_dc, d, B * H),
-                        part(all_dgates, d, T * B * 4 * H),
+                        part(all_dgates, d, T * B * layer.widths.kept * H),
                         part(all_dcells, d, T * B * H),
                         dx_rows,
                         d > 0,
-                        part(first_dh, d, B * P),
+                        part(first_dh, d, B * R),
                         part(first_dc, d, B * H),
                         own[0],
                         own[1],
                         own[4],
                         own[2],
                         own[3],
-                        part(all_dsums, d, T * B * layer.sums()[3])};
+                        own[5],
+                        part(all_dsums, d, T * B * layer.widths.sums)};
+    const nb::gil_scoped_release released;
     const Memory memory(passes<E>(kernels()).backward_workspace(f));
     passes<E>(kernels()).backward(f, memory.data(), threads);
   }
@@ -315,9 +373,11 @@ nb::ndarray<nb::pytorch> empty(const std::vector<std::size_t>& shape, bool half)
   return {block->data, shape.size(), shape.data(), owner, nullptr, half ? nb::dtype<bf16>() : nb::dtype<float>()};
 }
 
-int threads_used(const std::string& cell, long T, long B, long I, long H, long P, int threads) {
+int threads_used(const std::string& cell, const std::vector<float>& options, long T, long B, long I, long H, long P,
+                 int threads) {
   const LanePlan plan(nullptr, T, B, kernels().rows);
-  return kernels().useful({T, B, I, H, P, false, plan.lanes(), nullptr, 1}, gates_of(cell_named(cell)), threads);
+  const int gates = static_cast<int>(Which(cell, options).widths(H, P).gates);
+  return kernels().useful({T, B, I, H, P, false, plan.lanes(), nullptr, 1}, gates, threads);
 }
 
 std::vector<std::string> available() {
@@ -360,14 +420,14 @@ NB_MODULE(_kernels, m) {
   const auto maybe = [](const char* name) { return nb::arg(name).noconvert().none(); };
   const auto bind = [&](auto element, const char* forward_name, const char* backward_name) {
     using E = decltype(element);
-    m.def(forward_name, &forward<E>, nb::arg("cell"), given("x"), given("h_0"), maybe("c_0"), given("weights"),
-          given("y"), given("h_n"), maybe("c_n"), maybe("gates"), maybe("cells"), maybe("lengths"), maybe("resets"),
-          nb::arg("every"), nb::arg("threads"),
-          "One layer: x [T, B, I], states [D, B, H], weights of each direction in a row, y [T, B, D H].");
-    m.def(backward_name, &backward<E>, nb::arg("cell"), given("x"), given("h_0"), maybe("c_0"), given("weights"),
-          given("y"), maybe("gates"), maybe("cells"), maybe("dy"), maybe("dh_n"), maybe("dc_n"), maybe("dgates"),
-          maybe("dcells"), maybe("dx"), maybe("dh_0"), maybe("dc_0"), given("dweights"), maybe("dsums"),
+    m.def(forward_name, &forward<E>, nb::arg("cell"), nb::arg("options"), given("x"), given("h_0"), maybe("c_0"),
+          given("weights"), maybe("noise"), given("y"), given("h_n"), maybe("c_n"), maybe("gates"), maybe("cells"),
           maybe("lengths"), maybe("resets"), nb::arg("every"), nb::arg("threads"),
+          "One layer: x [T, B, I], states [D, B, H], weights of each direction in a row, y [T, B, D H].");
+    m.def(backward_name, &backward<E>, nb::arg("cell"), nb::arg("options"), given("x"), given("h_0"), maybe("c_0"),
+          given("weights"), maybe("noise"), given("y"), maybe("gates"), maybe("cells"), maybe("dy"), maybe("dh_n"),
+          maybe("dc_n"), maybe("dgates"), maybe("dcells"), maybe("dx"), maybe("dh_0"), maybe("dc_0"), given("dweights"),
+          maybe("dsums"), maybe("lengths"), maybe("resets"), nb::arg("every"), nb::arg("threads"),
           "Its gradients, as `forward` left gates and cells.");
   };
   bind(float{}, "forward", "backward");
@@ -379,8 +439,9 @@ NB_MODULE(_kernels, m) {
   m.def("share_openmp", &share_openmp, "Run on the OpenMP threads this process has loaded; whether there are any.");
   m.def("empty", &empty, nb::arg("shape"), nb::arg("half"),
         "A tensor, not yet filled, of memory that another may have had.");
-  m.def("threads_used", &threads_used, nb::arg("cell"), nb::arg("T"), nb::arg("B"), nb::arg("I"), nb::arg("H"),
-        nb::arg("P"), nb::arg("threads"), "How many threads of those given a sequence of these sizes is worth.");
+  m.def("threads_used", &threads_used, nb::arg("cell"), nb::arg("options"), nb::arg("T"), nb::arg("B"), nb::arg("I"),
+        nb::arg("H"), nb::arg("P"), nb::arg("threads"),
+        "How many threads of those given a sequence of these sizes is worth.");
   m.def("processors", &available_processors, "Processors this process may run on.");
   m.def("peak_gflops", &peak_gflops, nb::arg("threads"), "Multiply-adds out of registers, 10^9 operations a second.");
 }

@@ -5,6 +5,21 @@ namespace conveyor {
 namespace CONVEYOR_ISA {
 namespace {
 
+template <class Of>
+Widths widths_of(const Of& cell, long P) {
+  return {cell.gates, cell.fed(P), cell.kept(), cell.vectors(), cell.sums(), cell.noise()};
+}
+
+Widths widths(Cell cell, const float* options, long H, long P) {
+  switch (cell) {
+    case Cell::gru: return widths_of(GruCell(options, H), P);
+    case Cell::rnn_tanh:
+    case Cell::rnn_relu: return widths_of(RnnCell<false>(options, H), P);
+    case Cell::lstm_variant: return widths_of(VariantCell(options, H), P);
+    default: return widths_of(LstmCell(options, H), P);
+  }
+}
+
 template <class Pass, class Arguments>
 std::size_t workspace(const Arguments& arguments) {
   Workspace space{nullptr};
@@ -25,7 +40,9 @@ template <class Pass, class Arguments>
 void run(const Arguments& arguments, float* memory, int threads) {
   Workspace space{memory};
   const Pass pass(arguments, space);
-  parallel(useful(arguments.sizes, gates_of(arguments.cell), threads), [&](const Team& team) { pass.run(team); });
+  const int gates =
+      static_cast<int>(widths(arguments.cell, arguments.options, arguments.sizes.H, arguments.sizes.P).gates);
+  parallel(useful(arguments.sizes, gates, threads), [&](const Team& team) { pass.run(team); });
 }
 
 // Calls use(type) with the pass of the cell asked for.
@@ -35,6 +52,7 @@ auto with_cell(Cell cell, const Use& use) {
     case Cell::gru: return use(static_cast<Pass<GruCell, E>*>(nullptr));
     case Cell::rnn_tanh: return use(static_cast<Pass<RnnCell<false>, E>*>(nullptr));
     case Cell::rnn_relu: return use(static_cast<Pass<RnnCell<true>, E>*>(nullptr));
+    case Cell::lstm_variant: return use(static_cast<Pass<VariantCell, E>*>(nullptr));
     default: return use(static_cast<Pass<LstmCell, E>*>(nullptr));
   }
 }
@@ -88,7 +106,7 @@ double multiply_adds(long rounds) {
 }  // namespace
 
 extern const Kernels table;
-const Kernels table = {kRows,          useful,      passes_of<float>(), passes_of<bf16>(),
+const Kernels table = {kRows,          widths,      useful,       passes_of<float>(), passes_of<bf16>(),
                        apply<sigmoid>, apply<tanh>, multiply_adds};
 
 }  // namespace CONVEYOR_ISA

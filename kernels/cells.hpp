@@ -9,9 +9,28 @@
 namespace conveyor {
 namespace CONVEYOR_ISA {
 
-// Of every cell: kGates, the sums of its products; kSums, their gradients a unit; kBelt, whether it carries a state
-// beside its output; kCarries, whether a gradient is handed from step to step past the products; kApart, whether the
-// last gate's input term and recurrent term stay apart; kKeeps, whether backward needs its gates.
+// Of every cell: gates, how many sums of its products a unit has; sums(), how many gradients of theirs a step; kept(),
+// how many values a unit and step backward needs; kBelt, whether it carries a state beside its output; kCarries, whether
+// a gradient is handed from step to step past the products; kApart, whether the last gate's input term and recurrent
+// term stay apart; kByRow, whether it takes its sums from memory, a row at a time.
+template <int Gates, int Sums, int Kept>
+struct PlainCell {
+  static constexpr int gates = Gates;
+  static constexpr bool kByRow = false, kKeeps = Kept > 0;
+
+  PlainCell(const float*, long H_) : H(H_) {}
+  long sums() const { return Sums * H; }
+  long kept() const { return Kept; }
+  long fed(long P) const { return P; }
+  long vectors() const { return 0; }
+  long noise() const { return 0; }
+  long own() const { return 0; }
+  long scratch() const { return 0; }
+  bool feeds() const { return false; }
+  bool keeps_output() const { return false; }
+
+  const long H;
+};
 
 // One step of a row in every lane: a pointer each to its H values.
 template <class E>
@@ -35,9 +54,9 @@ struct BackwardStep {
 };
 
 // Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000.
-struct LstmCell {
-  static constexpr int kGates = 4, kSums = 4;
-  static constexpr bool kBelt = true, kCarries = true, kApart = false, kKeeps = true;
+struct LstmCell : PlainCell<4, 4, 4> {
+  using PlainCell::PlainCell;
+  static constexpr bool kBelt = true, kCarries = true, kApart = false;
   using Layout = Units<4>;
   static long weight_row(long m, long) { return m; }
 
@@ -84,9 +103,9 @@ struct LstmCell {
 // Cho et al. 2014, with the reset gate after the recurrent product: sums r, z and the candidate's recurrent term, whose
 // input term comes apart. The gradients of the sums are in the order n, r, z, recurrent term of n: the first three are
 // those of the input's product, the last three those of the recurrent one.
-struct GruCell {
-  static constexpr int kGates = 3, kSums = 4;
-  static constexpr bool kBelt = false, kCarries = true, kApart = true, kKeeps = true;
+struct GruCell : PlainCell<3, 4, 4> {
+  using PlainCell::PlainCell;
+  static constexpr bool kBelt = false, kCarries = true, kApart = true;
   using Layout = Units<3>;
   static long weight_row(long m, long H) { return m < H ? m + 2 * H : m - H; }
 
@@ -125,9 +144,9 @@ struct GruCell {
 
 // Elman 1990.
 template <bool Relu>
-struct RnnCell {
-  static constexpr int kGates = 1, kSums = 1;
-  static constexpr bool kBelt = false, kCarries = false, kApart = false, kKeeps = false;
+struct RnnCell : PlainCell<1, 1, 0> {
+  using PlainCell<1, 1, 0>::PlainCell;
+  static constexpr bool kBelt = false, kCarries = false, kApart = false;
   using Layout = Columns;
   static long weight_row(long m, long) { return m; }
 

@@ -2,9 +2,31 @@
 #pragma once
 
 #include "sequence.hpp"
+#include "variant.hpp"
 
 namespace conveyor {
 namespace CONVEYOR_ISA {
+
+// Where a cell by rows finds what the others have in registers or at hand.
+template <class Cell, class E>
+struct RowTables {
+  RowTables(Workspace& space, const Cell& cell, long lanes, long R)
+      : width(Cell::kByRow ? cell.gates * cell.H : 0),
+        h_sums(space.take(lanes * width)),
+        fed(space.take<E>(cell.feeds() ? lanes * R : 0)),
+        gates(space.take(Cell::kByRow ? lanes * cell.kept() * cell.H : 0)),
+        y_before(space.take<const E*>(Cell::kByRow ? 2 * lanes : 0)),
+        noise(space.take<const float*>(Cell::kByRow ? 2 * lanes : 0)),
+        tail(space.take<E*>(Cell::kByRow ? 2 * lanes : 0)) {}
+
+  const long width;
+  float* h_sums;  // [lanes, G H]
+  E* fed;         // [lanes, R], where the recurrent product does not read h as it is
+  float* gates;   // [lanes, K, H], where they are not kept
+  const E** y_before;
+  const float** noise;
+  E** tail;  // where the gates of a row's last step go, or null
+};
 
 template <class Cell, class E>
 class ForwardPass {
@@ -15,20 +37,22 @@ class ForwardPass {
         L(sizes.lanes.count),
         H(sizes.H),
         P(sizes.P),
-        layout(H),
+        cell(f.options, H),
+        R(cell.fed(P)),
+        layout(columns(cell)),
         outputs(P),
         places(sizes, space),
         ahead(ticks_ahead(sizes.lanes)),
         keeping{f.packed},
         seen(f.packed ? keeping.take<std::uint64_t>(layout.panels) : nullptr),
         w_ih((f.packed ? keeping : space).take(layout.floats(words<E>(sizes.I)))),
-        w_hh((f.packed ? keeping : space).take(layout.floats(words<E>(P)))),
+        w_hh((f.packed ? keeping : space).take(layout.floats(words<E>(R)))),
         w_hr(space.take(f.weights.w_hr ? outputs.floats(words<E>(H)) : 0)),
         bias(space.take(layout.floats(1))),
         bias_hh(space.take(layout.floats(1))),
         zeros(space.take<E>(widest())),
         c_zeros(space.take(H)),
-        projected(space.take(layout.floats(ahead * L))),
+        projected(space.take(Cell::kByRow ? ahead * L * layout.n : layout.floats(ahead * L))),
         hidden(space.take<E>(f.weights.w_hr || sizes.every > 1 ? L * H : 0)),
         x_ahead(space.take<const E*>(2 * ahead * L)),
         x(space.take<const E*>(2 * L)),
@@ -38,20 +62,22 @@ class ForwardPass {
         y(space.take<E*>(2 * L)),
         c(space.take<float*>(2 * L)),
         gates(space.take<float*>(2 * L)),
-        kept{sizes, places, f.gates, f.cells, f.c_n, f.c_0, c_zeros} {}
+        by_row(space, cell, L, R),
+        kept{sizes, places, cell.kept() * H, H + R - P, f.gates, f.cells, f.c_n, f.c_0, c_zeros} {}
 
   // What is kept of the weights from call to call: each panel's fingerprint and the panels.
   static std::size_t packed_floats(const Forward<E>& f) {
-    const typename Cell::Layout layout(f.sizes.H);
+    const Cell cell(f.options, f.sizes.H);
+    const typename Cell::Layout layout(columns(cell));
     Workspace space{nullptr};
     space.take<std::uint64_t>(layout.panels);
     space.take(layout.floats(words<E>(f.sizes.I)));
-    space.take(layout.floats(words<E>(f.sizes.P)));
+    space.take(layout.floats(words<E>(cell.fed(f.sizes.P))));
     return space.used;
   }
 
   void run(const Team& team) const {
-    if (sizes.lanes.ticks == 1) {
+    if (sizes.lanes.ticks == 1 && !Cell::kByRow) {
       single_tick(team);
     } else {
       prepare(team);
@@ -67,7 +93,7 @@ class ForwardPass {
 
   // The segment's ticks before `to`, which all members of the team enter together and leave together.
   void advance(long to, const Segment& segment, const Team& team) const {
-    const bool lanes = by_lanes(sizes, Cell::kGates, team);
+    const bool lanes = by_lanes(sizes, cell.gates, team);
     const Share mine(team, lanes, L, layout.panels);
     if (segment.from < to) place(segment.from, segment, mine);
     team.meet();
@@ -75,9 +101,17 @@ class ForwardPass {
       if (starts_ahead(tick, segment)) project(next_ahead(tick, segment), {w_ih, w_hh, 0}, mine);
       if (sizes.every > 1 && !segment.gates && tick % sizes.every == 0) keep_belt(tick, mine);
       step(tick, segment, {w_ih, w_hh, 0}, mine);
+      if constexpr (Cell::kByRow) {
+        if (!lanes) team.meet();
+        step_rows(tick, segment, mine);
+      }
       if (f.weights.w_hr && !segment.gates) {
         if (!lanes) team.meet();
         project_output(tick, lanes, mine, team);
+        if constexpr (Cell::kByRow) {
+          if (!lanes) team.meet();
+          bound_rows(tick, mine);
+        }
       }
       if (tick + 1 < to) place(tick + 1, segment, mine);
       if (!lanes) team.meet();
@@ -88,6 +122,9 @@ class ForwardPass {
  private:
   static constexpr long kProjectedRows = 96;
 
+  // Of the panels that hold its sums: the units, or all sums in a row.
+  static long columns(const Cell& cell) { return Cell::kByRow ? cell.gates * cell.H : cell.H; }
+
   // Panels [j0, j1), of which panel `start` is the first there. Those that are kept are packed where they have changed.
   void pack_weights(long j0, long j1, long start, float* to_ih, float* to_hh) const {
     for (long j = j0; j < j1; ++j) {
@@ -97,14 +134,14 @@ class ForwardPass {
         seen[j] = now;
       }
       pack<E>(layout, f.weights.w_ih, sizes.I, to_ih, j, j + 1, start);
-      pack<E>(layout, f.weights.w_hh, P, to_hh, j, j + 1, start);
+      pack<E>(layout, f.weights.w_hh, R, to_hh, j, j + 1, start);
     }
   }
 
   std::uint64_t fingerprint(long j) const {
     Fingerprint print;
     add_panel(print, layout, f.weights.w_ih, sizes.I, j);
-    add_panel(print, layout, f.weights.w_hh, P, j);
+    add_panel(print, layout, f.weights.w_hh, R, j);
     return print.value();
   }
 
@@ -126,7 +163,7 @@ class ForwardPass {
     team.meet();
     const long last = mine.j1, some = L == 1 ? kMany : 1, first = seen ? 0 : mine.j0;
     float* const own_ih = panel_at(w_ih, first, words<E>(sizes.I));
-    float* const own_hh = panel_at(w_hh, first, words<E>(P));
+    float* const own_hh = panel_at(w_hh, first, words<E>(R));
     for (; mine.j0 < last; mine.j0 = mine.j1) {
       mine.j1 = least(mine.j0 + some, last);
       const long start = seen ? 0 : mine.j0;
@@ -154,7 +191,7 @@ class ForwardPass {
     return ceil_div(lanes.ticks, ceil_div(lanes.ticks * lanes.count, kProjectedRows));
   }
 
-  long widest() const { return sizes.I > P ? sizes.I : P; }
+  long widest() const { return sizes.I > R ? sizes.I : R; }
 
   // The recurrent bias is added to the input's, but where it stands apart.
   void prepare_bias(long j0, long j1) const {
@@ -162,6 +199,10 @@ class ForwardPass {
     clear(bias + from, to - from);
     clear(bias_hh + from, to - from);
     if (!f.weights.b_ih) return;
+    if (Cell::kByRow) {
+      for (long n = from; n < least(to, layout.n); ++n) bias[n] = f.weights.b_ih[n] + f.weights.b_hh[n];
+      return;
+    }
     pack<float>(layout, f.weights.b_ih, 1, bias, j0, j1);
     pack<float>(layout, f.weights.b_hh, 1, bias_hh, j0, j1);
     for (long n = from; n < to; ++n)
@@ -170,6 +211,13 @@ class ForwardPass {
 
   void keep_belt(long tick, const Share& mine) const {
     if (!Cell::kBelt) return;
+    if constexpr (Cell::kByRow) {
+      for (long l = mine.own0; l < least(mine.own1, places.active(tick)); ++l) {
+        copy(kept.belt(tick, l), c_before[turn(tick) + l], H);
+        if (R > P) convert(kept.belt(tick, l) + H, by_row.fed + l * R + P, R - P);
+      }
+      return;
+    }
     const long u = mine.j0 * V, count = least(mine.j1 * V, H) - u;
     for (long l = mine.l0; l < least(mine.l1, places.active(tick)); ++l)
       copy(kept.belt(tick, l) + u, c_before[turn(tick) + l] + u, count);
@@ -184,14 +232,31 @@ class ForwardPass {
       const Place at = places.at(tick, l);
       const long n = turn(tick) + l, b = at.row;
       x[n] = f.x.at(at.t, b);
-      h_before[n] = places.fresh(at) ? zeros : at.first ? f.h_0 + b * P : f.y.at(places.time_of(b, at.step - 1), b);
+      h_before[n] = places.fresh(at) ? zeros : at.first ? f.h_0 + b * R : f.y.at(places.time_of(b, at.step - 1), b);
       c_before[n] = kept.c_before(at, tick, l, segment);
       y[n] = f.y.at(at.t, b);
       h[n] = f.weights.w_hr || segment.gates ? hidden + l * H : y[n];
       c[n] = kept.c(at, tick, l, segment);
       gates[n] = kept.gates(at, tick, l, segment);
+      if constexpr (Cell::kByRow) place_by_row(at, tick, l, segment);
     }
     if (starts_ahead(tick, segment)) place_ahead(tick, next_ahead(tick, segment), mine);
+  }
+
+  void place_by_row(const Place& at, long tick, long l, const Segment& segment) const {
+    const long n = turn(tick) + l;
+    if (!gates[n]) gates[n] = by_row.gates + l * kept.kept;
+    by_row.y_before[n] = h_before[n];
+    by_row.noise[n] = f.noise.data ? f.noise.at(at.t, at.row) : nullptr;
+    by_row.tail[n] = R > P && at.last && !segment.gates ? f.h_n + at.row * R + P : nullptr;
+    if (!cell.feeds()) return;
+    E* const fed = by_row.fed + l * R;
+    if (places.fresh(at) || at.first)
+      copy(fed + P, h_before[n] + P, R - P);
+    else if (segment.gates && tick == segment.from)
+      convert(fed + P, kept.belt(tick, l) + H, R - P);
+    cell.feed(fed, h_before[n], by_row.noise[n], P);
+    h_before[n] = fed;
   }
 
   bool starts_ahead(long tick, const Segment& segment) const { return ahead && (tick - segment.from) % ahead == 0; }
@@ -215,10 +280,14 @@ class ForwardPass {
 
   void project(const E* const* table, const Packed& weights, const Share& mine) const {
     const Term<E> term(Left<E>(table), sizes.I, weights.w_ih, weights.start);
-    multiply(
-        layout, mine.l0 * ahead, mine.l1 * ahead, mine.j0, mine.j1, Terms<E>{&term, 1},
-        [&](long, long j, auto& sums) { load_all(sums, bias + j * kWide * V); },
-        [&](long r, long j, auto& sums) { store_all(waiting(r % ahead, r / ahead, j), sums); });
+    if constexpr (Cell::kByRow)
+      return multiply_into(layout, mine.l0 * ahead, mine.l1 * ahead, mine.j0, mine.j1, term,
+                           Right<float>{nullptr, projected, layout.n, 0, ahead * L}, false);
+    else
+      multiply(
+          layout, mine.l0 * ahead, mine.l1 * ahead, mine.j0, mine.j1, Terms<E>{&term, 1},
+          [&](long, long j, auto& sums) { load_all(sums, bias + j * kWide * V); },
+          [&](long r, long j, auto& sums) { store_all(waiting(r % ahead, r / ahead, j), sums); });
   }
 
   // sums = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh, and the cell's own part.
@@ -226,7 +295,16 @@ class ForwardPass {
     const long n = turn(tick), end = least(mine.l1, places.active(tick));
     const ForwardStep<E> at{h_before + n, c_before + n, c + n, h + n, f.gates || segment.gates ? gates + n : nullptr};
     const Term<E> terms[] = {{Left<E>(x + n), sizes.I, weights.w_ih, weights.start},
-                             {Left<E>(h_before + n), P, weights.w_hh, weights.start}};
+                             {Left<E>(h_before + n), R, weights.w_hh, weights.start}};
+    if constexpr (Cell::kByRow)
+      return multiply_into(layout, mine.l0, end, mine.j0, mine.j1, terms[1],
+                           Right<float>{nullptr, by_row.h_sums, layout.n, 0, L}, false);
+    else
+      fused_step(tick, segment, mine, end, terms, at);
+  }
+
+  void fused_step(long tick, const Segment& segment, const Share& mine, long end, const Term<E> (&terms)[2],
+                  const ForwardStep<E>& at) const {
     if (!ahead)
       return multiply(
           layout, mine.l0, end, mine.j0, mine.j1, Terms<E>{terms, 2},
@@ -242,6 +320,29 @@ class ForwardPass {
         [&](long l, long j, auto& sums) { Cell::forward(at, layout, l, j, sums, waiting(p, l, j)); });
   }
 
+  void step_rows(long tick, const Segment& segment, const Share& mine) const {
+    const long p = (tick - segment.from) % ahead;
+    for (long l = mine.own0; l < least(mine.own1, places.active(tick)); ++l) {
+      const long n = turn(tick) + l;
+      float* const x_sums = projected + (l * ahead + p) * layout.n;
+      float* const h_sums = by_row.h_sums + l * layout.n;
+      cell.forward(
+          RowForward<E>{x_sums, h_sums, bias, by_row.y_before[n], c_before[n], by_row.noise[n], gates[n], c[n], h[n]},
+          f.weights.vectors);
+      if (R == P) continue;
+      cell.see(by_row.fed + l * R + P, gates[n]);
+      if (by_row.tail[n]) copy(by_row.tail[n], by_row.fed + l * R + P, R - P);
+    }
+  }
+
+  void bound_rows(long tick, const Share& mine) const {
+    if (cell.proj_clip > 1e30f) return;
+    for (long l = mine.own0; l < least(mine.own1, places.active(tick)); ++l) {
+      E* const row = y[turn(tick) + l];
+      for (long u = 0; u < P; u += V) store(row + u, Cell::bounded(load(row + u, P - u), cell.proj_clip), P - u);
+    }
+  }
+
   // y = W_hr h
   void project_output(long tick, bool lanes, const Share& mine, const Team& team) const {
     const Term<E> term(Left<E>(h + turn(tick)), H, w_hr);
@@ -252,7 +353,8 @@ class ForwardPass {
   // The final state of a row, and zeros where it has no step.
   void end_row(long b) const {
     const long length = sizes.lanes.length[b], last = length ? places.time_of(b, length - 1) : 0;
-    copy(f.h_n + b * P, places.dropped(b) ? zeros : length ? f.y.at(last, b) : f.h_0 + b * P, P);
+    const bool idle = length == 0 || places.dropped(b);
+    copy(f.h_n + b * R, places.dropped(b) ? zeros : length ? f.y.at(last, b) : f.h_0 + b * R, idle ? R : P);
     if (Cell::kBelt) {
       const float* state = kept.running() ? f.c_n + b * H : f.cells + (last * sizes.B + b) * H;
       if (length == 0) state = f.c_0 + b * H;
@@ -261,7 +363,7 @@ class ForwardPass {
     }
     for (long t = length; t < sizes.T; ++t) {
       clear(f.y.at(t, b), P);
-      if (f.gates) clear(f.gates + (t * sizes.B + b) * 4 * H, 4 * H);
+      if (f.gates) clear(f.gates + (t * sizes.B + b) * kept.kept, kept.kept);
       if (!kept.running()) clear(f.cells + (t * sizes.B + b) * H, H);
     }
   }
@@ -269,6 +371,8 @@ class ForwardPass {
   const Forward<E>& f;
   const Sizes& sizes;
   const long L, H, P;
+  const Cell cell;
+  const long R;
   const typename Cell::Layout layout;
   const Columns outputs;
   const Places places;
@@ -283,6 +387,7 @@ class ForwardPass {
   const float** c_before;
   E **h, **y;
   float **c, **gates;
+  const RowTables<Cell, E> by_row;
   const Kept<Cell> kept;
 };
 

@@ -8,13 +8,21 @@
 
 namespace conveyor {
 
-enum class Cell { lstm, gru, rnn_tanh, rnn_relu };
+enum class Cell { lstm, lstm_variant, gru, rnn_tanh, rnn_relu };
 
-// Gates of a cell, in torch's order: i, f, g, o of the LSTM; r, z, n of the GRU; the one pre-activation of the RNN.
-constexpr int gates_of(Cell cell) { return cell == Cell::lstm ? 4 : cell == Cell::gru ? 3 : 1; }
+// How many numbers describe a variant.
+constexpr std::size_t kVariantOptions = 23;
 
-// Values a unit and step that training keeps: the gates; of the GRU also the candidate's recurrent term.
-constexpr int kept_of(Cell cell) { return cell == Cell::lstm || cell == Cell::gru ? 4 : 0; }
+// The widths of a cell of H units whose output has P features.
+struct Widths {
+  long gates;    // G: it has G H sums, in torch's order: i, f, g, o of the LSTM; r, z, n of the GRU; one of the RNN
+  long fed;      // R: values of the state that its recurrent product reads: h, and of some variants the gates
+  long kept;     // K: values a unit and step that training keeps: the gates; of the GRU also the candidate's
+                 // recurrent term; of a normalised LSTM its sums
+  long vectors;  // N: weights of a variant's own that stand in no product
+  long sums;     // S: gradients a step of the sums
+  long noise;    // random factors a unit and step
+};
 
 // The upper half of a float.
 struct bf16 {
@@ -32,11 +40,12 @@ struct Rows {
 
 // G: gates of the cell. All contiguous; the biases may be null, both or none.
 struct Weights {
-  const float* w_ih;  // [G H, I]
-  const float* w_hh;  // [G H, P]
-  const float* b_ih;  // [G H]
-  const float* b_hh;  // [G H]
-  const float* w_hr;  // [P, H], the projection of the LSTM's output; null: none, and P = H
+  const float* w_ih;     // [G H, I]
+  const float* w_hh;     // [G H, R]
+  const float* b_ih;     // [G H]
+  const float* b_hh;     // [G H]
+  const float* w_hr;     // [P, H], the projection of the LSTM's output; null: none, and P = H
+  const float* vectors;  // [N]
 };
 
 // The rows of a batch in lanes that advance together, a step each tick: a lane whose row ends takes up another, so that
@@ -63,25 +72,29 @@ struct Sizes {
 template <class E>
 struct Forward {
   Cell cell;
+  const float* options;  // of a variant, as conveyor/variant.py writes them
   Sizes sizes;
   Weights weights;
-  Rows<const E> x;   // [T, B, I]
-  const E* h_0;      // [B, P]
-  const float* c_0;  // [B, H], of a cell with a belt
-  Rows<E> y;         // [T, B, P]
-  E* h_n;            // [B, P]
-  float* c_n;        // [B, H]
-  float* gates;      // [T, B, 4, H] after activation, for backward; null: not kept
-  float* cells;      // [T, B, H] cell states, for backward, or [belts, B, H]; null in inference
-  float* packed;     // the weights as an earlier call with these arrays left them, at first zeros; null: not kept
+  Rows<const E> x;          // [T, B, I]
+  Rows<const float> noise;  // [T, B, noise H], of a variant
+  const E* h_0;             // [B, R]
+  const float* c_0;         // [B, H], of a cell with a belt
+  Rows<E> y;                // [T, B, P]
+  E* h_n;                   // [B, R]
+  float* c_n;               // [B, H]
+  float* gates;             // [T, B, K, H] after activation, for backward; null: not kept
+  float* cells;             // [T, B, H] cell states, for backward, or [belts, B, H + R - P]; null in inference
+  float* packed;  // the weights as an earlier call with these arrays left them, at first zeros; null: not kept
 };
 
 template <class E>
 struct Backward {
   Cell cell;
+  const float* options;
   Sizes sizes;
   Weights weights;
   Rows<const E> x, y;
+  Rows<const float> noise;
   const E* h_0;
   const float* c_0;
   const float *gates, *cells;    // as forward left them
@@ -90,10 +103,11 @@ struct Backward {
   const float *dgates, *dcells;  // gradients of the gates and cells themselves; null: zero
   Rows<E> dx;                    // data null: not wanted
   bool adds_dx;                  // to what dx holds already: the other direction's
-  float *dh_0, *dc_0;            // [B, P], [B, H]; null: not wanted
+  float *dh_0, *dc_0;            // [B, R], [B, H]; null: not wanted
   float *dw_ih, *dw_hh, *dw_hr;  // as the weights; null, all: not wanted
   float *db_ih, *db_hh;          // [G H]; null, both: not wanted
-  float* dsums;                  // [T, B, S H] gradients of the pre-activations, S H as in cells.hpp; null: not wanted
+  float* dvectors;               // [N]; null: not wanted
+  float* dsums;                  // [T, B, S] gradients of the pre-activations; null: not wanted
 };
 
 template <class E>
@@ -108,6 +122,7 @@ struct Passes {
 // What one build of the kernels offers. The workspace, counted in floats, is aligned to 64 bytes.
 struct Kernels {
   int rows;  // of a full block: the number of rows that keeps a core busy
+  Widths (*widths)(Cell, const float* options, long H, long P);
   // How many threads of those given a sequence of these sizes is worth.
   int (*useful)(const Sizes&, int gates, int threads);
   Passes<float> single;

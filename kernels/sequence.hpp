@@ -118,6 +118,7 @@ template <class Cell>
 struct Kept {
   const Sizes& sizes;
   const Places& places;
+  const long kept, width;  // values a step of gates and of belt
   float *all_gates, *all_cells, *newest;
   const float *c_0, *zeros;
 
@@ -125,8 +126,8 @@ struct Kept {
   bool running() const { return !all_cells || sizes.every > 1; }
 
   float* gates(const Place& at, long tick, long l, const Segment& segment) const {
-    if (segment.gates) return segment.gates + ((tick - segment.from) * sizes.lanes.count + l) * 4 * sizes.H;
-    return all_gates ? all_gates + (at.t * sizes.B + at.row) * 4 * sizes.H : nullptr;
+    if (segment.gates) return segment.gates + ((tick - segment.from) * sizes.lanes.count + l) * kept;
+    return all_gates ? all_gates + (at.t * sizes.B + at.row) * kept : nullptr;
   }
 
   float* c(const Place& at, long tick, long l, const Segment& segment) const {
@@ -144,8 +145,8 @@ struct Kept {
     return c({at.row, before, places.time_of(at.row, before), before == 0, false}, tick - 1, l, segment);
   }
 
-  // Before the tick, which is one of every so many.
-  float* belt(long tick, long l) const { return all_cells + (tick / sizes.every * sizes.lanes.count + l) * sizes.H; }
+  // Before the tick, which is one of every so many; behind it, the gates that the next step sees.
+  float* belt(long tick, long l) const { return all_cells + (tick / sizes.every * sizes.lanes.count + l) * width; }
 };
 
 // The sums of one row and panel: G vectors, of which vector g lies at from + g V.
@@ -164,6 +165,11 @@ CONVEYOR_INLINE void store_all(float* to, const Vec (&sums)[G]) {
 template <class E>
 void clear(E* values, long count) {
   std::memset(static_cast<void*>(values), 0, static_cast<size_t>(count) * sizeof(E));
+}
+
+template <class To, class From>
+void convert(To* to, const From* from, long count) {
+  for (long n = 0; n < count; n += V) store(to + n, load(from + n, count - n), count - n);
 }
 
 template <class E>

@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from conveyor.nn.replace import replace, restore
     from conveyor.ops.threads import get_num_threads, set_num_threads
     from conveyor.tasks import load
+    from conveyor.variant import VARIANTS, Variant
 
 __version__ = "0.1.0"
 
 __all__ = [
     "LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell", "explain", "replace", "restore",
-    "get_num_threads", "set_num_threads", "load", "__version__",
+    "get_num_threads", "set_num_threads", "load", "VARIANTS", "Variant", "__version__",
 ]  # fmt: skip
 
 # Where each name lives, and the extra that brings what it needs.
@@ -28,6 +29,7 @@ _HOMES = {
     "get_num_threads": ("conveyor.ops.threads", "torch"),
     "load": ("conveyor.tasks", "tasks"),
     "set_num_threads": ("conveyor.ops.threads", "torch"),
+    **dict.fromkeys(("VARIANTS", "Variant"), ("conveyor.variant", "torch")),
 }
 
 

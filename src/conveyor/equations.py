@@ -247,8 +247,8 @@ def variant_step(
         zip(variant.gates, _sums(x, fed, weights, variant.layer_norm).chunk(len(variant.gates), -1), strict=True)
     )
     if weights.w_gh is not None:
-        for gate, more in zip(variant.doors, linear(seen, weights.w_gh).chunk(len(variant.doors), -1), strict=True):
-            sums[gate] = sums[gate] + more
+        for name, more in zip(variant.doors, linear(seen, weights.w_gh).chunk(len(variant.doors), -1), strict=True):
+            sums[name] = sums[name] + more
     peeps = {} if weights.peepholes is None else dict(zip(variant.doors, weights.peepholes.split(H), strict=True))
     of_gate, of_candidate, of_belt = variant.squashes
 
@@ -263,7 +263,9 @@ def variant_step(
     g = squash(of_candidate, _bounded(sums["g"], variant.clip))
     new = _bounded(f * c + i * (g * m["recurrent_dropout"] if "recurrent_dropout" in m else g), variant.cell_clip)
     o = gate("o", new)
-    shown = new if weights.norm_c is None else _norm(new) * weights.norm_c + weights.norm_b
+    shown = new
+    if weights.norm_c is not None and weights.norm_b is not None:
+        shown = _norm(new) * weights.norm_c + weights.norm_b
     out = o * squash(of_belt, shown)
     if weights.w_hr is not None:
         out = _bounded(linear(out, weights.w_hr), variant.proj_clip)
@@ -279,7 +281,8 @@ def _sums(x: Tensor, h: Tensor, weights: Weights, normalised: bool) -> Tensor:
     w_ih, w_hh, b_ih, b_hh, *_ = weights
     if not normalised:
         return linear(x, w_ih, b_ih) + linear(h, w_hh, b_hh)
-    assert weights.norm_ih is not None and weights.norm_hh is not None
+    assert weights.norm_ih is not None
+    assert weights.norm_hh is not None
     sums = _norm(linear(x, w_ih)) * weights.norm_ih + _norm(linear(h, w_hh)) * weights.norm_hh
     return sums if b_ih is None or b_hh is None else sums + (b_ih + b_hh)
 
@@ -319,9 +322,9 @@ def squash(activation: Squash, a: Tensor) -> Tensor:
         return torch.where(a > alpha, a, 0)
     if name == "elu":
         return functional.elu(a, alpha)
-    plain = {
-        "sigmoid": torch.sigmoid, "tanh": torch.tanh, "identity": lambda a: a, "relu": torch.relu,
-        "softsign": functional.softsign, "softplus": lambda a: functional.softplus(a, threshold=1e9),
+    plain: dict[str, Callable[[Tensor], Tensor]] = {
+        "sigmoid": torch.sigmoid, "tanh": torch.tanh, "identity": torch.clone, "relu": torch.relu,
+        "softsign": functional.softsign, "softplus": functional.softplus,
     }  # fmt: skip
     return plain[name](a)
 

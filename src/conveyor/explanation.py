@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from conveyor import _kernels, ops
+from conveyor.ops.cells import cell_named
 from conveyor.ops.threads import get_num_threads
 
 
@@ -58,8 +59,9 @@ def explain(module: nn.Module, *args: Any, **kwargs: Any) -> Explanation:
 
     def watch(cell: str, input: Tensor, h_0: Tensor, weights: Any, every: int, reason: str | None) -> None:
         (T, B, I), (_, H), keeps = input.shape, weights[0].w_ih.shape, _keeps(every)
-        H = weights[0].w_hh.shape[0] // {"lstm": 4, "gru": 3}.get(cell, 1)
-        threads = _kernels.threads_used(cell, T, B, I, H, h_0.shape[-1], get_num_threads())
+        of = cell_named(cell)
+        H = weights[0].w_hh.shape[0] // of.gates
+        threads = _kernels.threads_used(of.kernel, of.options, T, B, I, H, h_0.shape[-1], get_num_threads())
         path = "equations" if reason else "kernels"
         calls.append(Call(where[-1], cell, path, reason, _kernels.isa(), threads, input.dtype, keeps))
 

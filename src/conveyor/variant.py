@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache, cached_property
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 GATES = ("i", "f", "g", "o")
 
@@ -83,7 +83,8 @@ class Variant:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            _CHECKS[str(field.type)](field.name, getattr(self, field.name))
+            check = _number if field.name == "forget_bias" else _CHECKS[str(field.type)]
+            check(field.name, getattr(self, field.name))
         self._refuse(
             self.coupled and not (self.input_gate and self.forget_gate), "coupled", "f = 1 - i takes both gates"
         )
@@ -121,6 +122,7 @@ class Variant:
         """The activations of the gates, the candidate and the belt, with all their numbers."""
         return _squash(self.gate_activation), _squash(self.input_activation), _squash(self.output_activation)
 
+    @cached_property
     def in_evaluation(self) -> Variant:
         """The same without what training alone drops."""
         return replace(self, recurrent_dropout=0.0, variational_dropout=0.0, weight_dropout=0.0)
@@ -142,8 +144,21 @@ class Variant:
         """The variant of that name; None of a cell that is none, and of the LSTM itself."""
         if not cell.startswith("lstm{"):
             return None
-        changed = json.loads(cell.removeprefix("lstm"))
-        return Variant(**{name: tuple(value) if isinstance(value, list) else value for name, value in changed.items()})
+        changed: dict[str, Any] = json.loads(cell.removeprefix("lstm"))
+        lists = {name: tuple(value) for name, value in changed.items() if isinstance(value, list)}
+        return Variant(**(changed | lists))
+
+    def extras(self, H: int, layer: str = "") -> dict[str, tuple[str, tuple[int, ...]]]:
+        """The weights it has besides those of torch's LSTM: by their field of `equations.Weights`, the name of the
+        parameter and its shape."""
+        doors, sums = len(self.doors) * H, len(self.gates) * H
+        seen = {"w_gh": (f"weight_gh{layer}", (doors, doors))} if self.gate_recurrence else {}
+        peepholes = {"peepholes": (f"weight_ch{layer}", (doors,))} if self.peepholes else {}
+        norms = {
+            "norm_ih": (f"norm_ih{layer}", (sums,)), "norm_hh": (f"norm_hh{layer}", (sums,)),
+            "norm_c": (f"norm_c{layer}", (H,)), "norm_b": (f"bias_c{layer}", (H,)),
+        } if self.layer_norm else {}  # fmt: skip
+        return {**seen, **peepholes, **norms}
 
     @cached_property
     def options(self) -> tuple[float, ...]:
@@ -156,6 +171,10 @@ class Variant:
 
 
 NOISE = ("recurrent_dropout", "variational_dropout", "zoneout_cell", "zoneout_hidden")
+
+
+_RISING = ("leaky-relu", "thresholded-relu", "elu", "affine", "scaled-tanh", "hard-sigmoid")
+"""Those whose slope is a function of their value if α is above zero."""
 
 
 def _squash(activation: Activation) -> Squash:
@@ -175,6 +194,8 @@ def _activation(name: str, value: object) -> None:
         raise ValueError(
             f"Variant: {name}: expected a name, or a name with its numbers, of {ACTIVATIONS}, got {value!r}"
         )
+    if known in _RISING and not _squash(value).alpha > 0:  # type: ignore[arg-type]
+        raise ValueError(f"Variant: {name}: expected α above zero, got {value!r}")
 
 
 def _bound(name: str, value: object) -> None:
@@ -185,6 +206,11 @@ def _bound(name: str, value: object) -> None:
 def _rate(name: str, value: object) -> None:
     if not (_finite(value) and 0 <= float(value) < 1):  # type: ignore[arg-type]
         raise ValueError(f"Variant: {name}: expected a probability, 0 or more and below 1, got {value!r}")
+
+
+def _number(name: str, value: object) -> None:
+    if value is not None and not _finite(value):
+        raise ValueError(f"Variant: {name}: expected a number, or None, got {value!r}")
 
 
 def _finite(value: object) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import conveyor
 from conveyor import _kernels, ops
-from conveyor.ops.fallback import by_direction
+from conveyor.ops.cells import by_direction
 
 Agree = Callable[[Tensor, Tensor], None]
 CELLS = ["lstm", "gru", "rnn_tanh", "rnn_relu"]
@@ -61,7 +61,7 @@ def call(cell: str, tensors: Sequence[Tensor], **options: Any) -> tuple[Tensor, 
     """The layer on the tensors of a problem: what it gives that is not empty."""
     input, h_0, *rest = tensors
     c_0 = rest.pop(0) if cell == "lstm" else None
-    done = ops.layer(cell, input, h_0, c_0, by_direction(rest, len(h_0)), **options)
+    done = ops.layer(cell, input, h_0, c_0, by_direction(cell, rest, len(h_0)), **options)
     return tuple(done[: 2 if c_0 is None else 5 if options.get("gates") else 3])
 
 
@@ -413,11 +413,11 @@ def test_the_kernels_take_numpy_arrays_too() -> None:
     output, h_n, c_n = (np.empty(t.shape, np.float32) for t in want)
     arrays = [t.numpy() for t in (input, h_0, c_0)]
     rest = (None, None, None, None, 1, 1)
-    _kernels.forward("lstm", *arrays, [w.numpy() for w in weights], output, h_n, c_n, *rest)
+    _kernels.forward("lstm", (), *arrays, [w.numpy() for w in weights], None, output, h_n, c_n, *rest)
     for got, witness in zip((output, h_n, c_n), want, strict=True):
         assert np.array_equal(got, witness.numpy())
     for wrong in (arrays[0].astype(np.float64), input.double(), input.bfloat16(), [1.0], None):
         with pytest.raises(TypeError):
-            _kernels.forward("lstm", wrong, *arrays[1:], weights, output, h_n, c_n, *rest)
+            _kernels.forward("lstm", (), wrong, *arrays[1:], weights, None, output, h_n, c_n, *rest)
     with pytest.raises(ValueError, match=r"weights: expected \[24, 4\], got \[24, 6\]"):
-        _kernels.forward("lstm", *arrays, [weights[1], *weights[1:]], output, h_n, c_n, *rest)
+        _kernels.forward("lstm", (), *arrays, [weights[1], *weights[1:]], None, output, h_n, c_n, *rest)

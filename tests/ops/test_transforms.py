@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import grad, jacrev, jvp, vmap
 
 from conveyor import ops
-from conveyor.ops.fallback import by_direction
+from conveyor.ops.cells import by_direction
 
 Agree = Callable[[Tensor, Tensor], None]
 CELLS = ["lstm", "gru", "rnn_tanh", "rnn_relu"]
@@ -39,7 +39,7 @@ def loss_of(cell: str, D: int, P: int | None, **options: Any) -> Callable[..., T
 
     def loss(weights: tuple[Tensor, ...], input: Tensor) -> Tensor:
         states = (h_0.to(input.dtype), c_0.to(input.dtype) if cell == "lstm" else None)
-        done = ops.layer(cell, input, *states, by_direction(weights, D), **options)
+        done = ops.layer(cell, input, *states, by_direction(cell, weights, D), **options)
         return done.output.square().sum() + done.h_n.sin().sum() + done.c_n.cos().sum()
 
     return loss
@@ -58,13 +58,15 @@ def test_the_operators_keep_torchs_rules(cell: str, names: str, every: int) -> N
     of = [t.requires_grad_(every > 0) for t in weights(cell, 2)]
     input, h_0 = (t.requires_grad_(every > 0) for t in (torch.randn(T, B, I), torch.randn(2, B, H)))
     c_0 = torch.randn(2, B, H if cell == "lstm" else 0, requires_grad=every > 0 and cell == "lstm")
-    torch.library.opcheck(torch.ops.conveyor.recurrent.default, (cell, input, h_0, c_0, of, *chosen.values(), every))
+    torch.library.opcheck(
+        torch.ops.conveyor.recurrent.default, (cell, input, h_0, c_0, of, *chosen.values(), None, every)
+    )
     if not every:
         return
     input, h_0, c_0, *of = (t.detach() for t in (input, h_0, c_0, *of))
-    y, h_n, c_n, gates, cells = torch.ops.conveyor.recurrent(cell, input, h_0, c_0, of, *chosen.values(), every)
+    y, h_n, c_n, gates, cells = torch.ops.conveyor.recurrent(cell, input, h_0, c_0, of, *chosen.values(), None, every)
     given = (y, h_n, c_n, *((gates, cells) if every == 1 and cell == "lstm" else (None, None)))
-    arguments = (*given, input, h_0, c_0, of, y, gates, cells, *chosen.values(), every, True, True, True, True)
+    arguments = (*given, input, h_0, c_0, of, y, gates, cells, *chosen.values(), None, every, True, True, True, True)
     torch.library.opcheck(torch.ops.conveyor.recurrent_backward.default, (cell, *arguments))
 
 
@@ -105,7 +107,7 @@ def test_lengths_of_each_sample(agree: Agree) -> None:
     h_0 = torch.randn(2, B, H)
 
     def output(input: Tensor, lengths: Tensor) -> Tensor:
-        return ops.layer("gru", input, h_0.to(input.dtype), None, by_direction(of, 2), lengths=lengths).output
+        return ops.layer("gru", input, h_0.to(input.dtype), None, by_direction("gru", of, 2), lengths=lengths).output
 
     found = vmap(output)(inputs, lengths)
     for n in range(N):
@@ -156,7 +158,7 @@ def test_a_jacobian(agree: Agree) -> None:
 
     def last(input: Tensor) -> Tensor:
         zeros = input.new_zeros(1, 2, H)
-        return ops.layer("lstm", input, zeros, zeros, by_direction([w.to(input.dtype) for w in of], 1)).h_n
+        return ops.layer("lstm", input, zeros, zeros, by_direction("lstm", [w.to(input.dtype) for w in of], 1)).h_n
 
     agree(jacrev(last)(input), jacrev(last)(input.double()))
 
@@ -187,8 +189,29 @@ def test_gradients_taken_outside_of_vmap(cell: str, agree: Agree) -> None:
 
 def test_nothing_kept_nothing_differentiated() -> None:
     input, h_0, c_0, of = torch.randn(T, B, I), torch.zeros(1, B, H), torch.zeros(1, B, H), list(weights("lstm", 1))
-    y, h_n, c_n, gates, cells = torch.ops.conveyor.recurrent("lstm", input, h_0, c_0, of, None, None, 0)
-    arguments = (y, h_n, c_n, None, None, input, h_0, c_0, of, y, gates, cells, None, None, 0, True, True, True, False)
+    y, h_n, c_n, gates, cells = torch.ops.conveyor.recurrent("lstm", input, h_0, c_0, of, None, None, None, 0)
+    arguments = (
+        y,
+        h_n,
+        c_n,
+        None,
+        None,
+        input,
+        h_0,
+        c_0,
+        of,
+        y,
+        gates,
+        cells,
+        None,
+        None,
+        None,
+        0,
+        True,
+        True,
+        True,
+        False,
+    )
     with pytest.raises(RuntimeError, match="expected a forward pass that kept its gates"):
         torch.ops.conveyor.recurrent_backward("lstm", *arguments)
 
@@ -199,7 +222,7 @@ def test_a_jacobian_with_checkpoints_and_lengths() -> None:
     zeros = torch.zeros(1, 20, H)
 
     def sums(input: Tensor, every: int) -> Tensor:
-        done = ops.layer("lstm", input, zeros, zeros, by_direction(of, 1), lengths=lengths, every=every)
+        done = ops.layer("lstm", input, zeros, zeros, by_direction("lstm", of, 1), lengths=lengths, every=every)
         return done.output.sum((0, 1))
 
     torch.testing.assert_close(jacrev(sums)(input, 2), jacrev(sums)(input, 1))
@@ -218,7 +241,7 @@ def test_second_derivatives_in_bfloat16(agree: Agree) -> None:
     for dtype in (torch.bfloat16, torch.float64):
         x = torch.randn(T, B, I, generator=torch.Generator().manual_seed(3)).bfloat16().to(dtype).requires_grad_()
         zeros = x.new_zeros(1, B, H)
-        named = by_direction([w if dtype is torch.bfloat16 else w.double() for w in of], 1)
+        named = by_direction("lstm", [w if dtype is torch.bfloat16 else w.double() for w in of], 1)
         output = ops.layer("lstm", x, zeros, zeros, named).output
         (dx,) = torch.autograd.grad(output.float().square().sum(), x, create_graph=True)
         found.append(torch.autograd.grad(dx.float().square().sum(), x)[0])

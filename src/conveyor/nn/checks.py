@@ -1,7 +1,9 @@
 """What a recurrent layer refuses: torch's exception types; where, expected, got, what to do."""
 
+import difflib
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 from conveyor.equations import NONLINEARITIES
 from conveyor.nn.parameters import Weight
 from conveyor.nn.precision import autocast
+from conveyor.variant import VARIANTS, Variant
 
 Shape = Sequence[int]
 
@@ -41,6 +44,27 @@ def projection(size: object, hidden_size: int) -> None:
         raise TypeError(f"proj_size: expected an int, got {size!r} of type {type(size).__name__}")
     if not 0 <= size < hidden_size:
         raise ValueError(f"proj_size: expected 0 for none, or an int below hidden_size = {hidden_size}, got {size}")
+
+
+def variant(given: object, forget_bias: float | None, bias: bool, proj_size: int) -> Variant:
+    """A `Variant`, or the name of one, that fits the layer; with the layer's own forget_bias if it has one."""
+    if isinstance(given, str) and given in VARIANTS:
+        of = VARIANTS[given]
+    elif isinstance(given, Variant):
+        of = given
+    else:
+        near = difflib.get_close_matches(given, VARIANTS, 1) if isinstance(given, str) else []
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"variant: expected one of {list(VARIANTS)}, or a Variant, got {given!r}{hint}")
+    if forget_bias is not None:
+        of = replace(of, forget_bias=forget_bias)
+    if of.forget_bias is not None and not bias:
+        raise ValueError(f"forget_bias: expected None with bias=False, got {of.forget_bias!r}")
+    if proj_size and of.zoneout_hidden:
+        raise ValueError("variant: expected zoneout_hidden=0 with a projection, whose h is no unit's own")
+    if not proj_size and of.proj_clip is not None:
+        raise ValueError("variant: expected proj_clip=None without proj_size: there is no projection to bound")
+    return of
 
 
 def nonlinearity(name: object) -> None:

@@ -8,6 +8,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from conveyor.nn import checks
 from conveyor.nn.recurrent import Lengths, Recurrent
+from conveyor.variant import GATES, Variant
 
 
 class LSTM(Recurrent):
@@ -42,6 +43,9 @@ class LSTM(Recurrent):
             direction, so that it is the whole bias of the forget gate. With 1.0 the belt keeps most of
             what it carries from the start (Jozefowicz, Zaremba & Sutskever 2015). None leaves both as
             drawn, like torch.
+        variant: a name in `conveyor.VARIANTS`, or a `conveyor.Variant` of your own: what differs from the above, as
+            `conveyor.equations.variant_step` writes it. Some have other shapes: w without its rows where a gate has
+            none; h_0 and h_n with the gates behind h where gates see gates; and parameters of their own.
         checkpoint_every: n > 1 keeps the belt of every n-th step alone in training and computes the others
             again on the way back: less memory, more time. √T needs least.
 
@@ -102,13 +106,14 @@ class LSTM(Recurrent):
         *,
         forget_bias: float | None = None,
         checkpoint_every: int = 1,
+        variant: str | Variant = "lstm",
     ) -> None:
-        if forget_bias is not None and not bias:
-            raise ValueError(f"forget_bias: expected None with bias=False, got {forget_bias!r}")
-        self.forget_bias = forget_bias
+        self.variant = variant
+        of = checks.variant(variant, forget_bias, bias, proj_size)
+        self.forget_bias = of.forget_bias
         super().__init__(
-            4, input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size,
-            checkpoint_every, device, dtype,
+            len(of.gates), input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size,
+            checkpoint_every, device, dtype, None if of == Variant() else of,
         )  # fmt: skip
 
     @torch.no_grad()
@@ -117,7 +122,8 @@ class LSTM(Recurrent):
         super().reset_parameters()
         if self.forget_bias is None:
             return
-        forget = slice(self.hidden_size, 2 * self.hidden_size)
+        first = (self._variant.gates if self._variant else GATES).index("f") * self.hidden_size
+        forget = slice(first, first + self.hidden_size)
         for _, _, b_ih, b_hh, *_ in self.all_weights:
             b_ih[forget] = self.forget_bias
             b_hh[forget] = 0
@@ -133,11 +139,14 @@ class LSTM(Recurrent):
     ) -> Any:
         """Output, the states (h_n, c_n) at each row's end, and the gates if asked for; see the class for shapes."""
         h_0, c_0 = checks.pair(self._get_name(), hx)
-        output, run = self._run("lstm", input, {"h_0": h_0, "c_0": c_0}, lengths, resets, return_gates)
+        variant = self._variant
+        cell = "lstm" if variant is None else (variant if self.training else variant.in_evaluation).cell
+        output, run = self._run(cell, input, {"h_0": h_0, "c_0": c_0}, lengths, resets, return_gates)
         last = (run.states[0], run.states[1])
         return (output, last, run.gates) if return_gates else (output, last)
 
     def extra_repr(self) -> str:
         """The sizes, and what is not as usual; as torch shows it."""
-        usual = super().extra_repr()
-        return usual if self.forget_bias is None else f"{usual}, forget_bias={self.forget_bias}"
+        unusual = "" if self.variant == "lstm" else f", variant={self.variant!r}"
+        bias = "" if self.forget_bias is None else f", forget_bias={self.forget_bias}"
+        return super().extra_repr() + bias + unusual

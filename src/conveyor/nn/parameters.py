@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from conveyor.equations import Weights
+from conveyor.variant import Variant
 
 
 class Weight(NamedTuple):
@@ -17,8 +18,13 @@ class Weight(NamedTuple):
     symbols: str
 
 
-def direction(gates: int, I: int, H: int, P: int, bias: bool, place: str = "", columns: str = "I") -> list[Weight]:
-    """The weights of one layer and direction in torch's order, as `named` takes them; P = 0: no projection."""
+def direction(
+    gates: int, I: int, H: int, P: int, bias: bool, place: str = "", columns: str = "I", variant: Variant | None = None
+) -> list[Weight]:
+    """The weights of one layer and direction in torch's order, as `named` takes them; P = 0: no projection.
+
+    What a variant has besides stands behind them.
+    """
     rows = "H" if gates == 1 else f"{gates}H"
     weights = [
         Weight(f"weight_ih{place}", (gates * H, I), f"[{rows}, {columns}]"),
@@ -28,22 +34,32 @@ def direction(gates: int, I: int, H: int, P: int, bias: bool, place: str = "", c
         weights += [Weight(f"bias_{of}{place}", (gates * H,), f"[{rows}]") for of in ("ih", "hh")]
     if P:
         weights.append(Weight(f"weight_hr{place}", (P, H), "[P, H]"))
-    return weights
+    extras = variant.extras(H, place).values() if variant else ()
+    return weights + [Weight(name, shape, _symbols(shape, H)) for name, shape in extras]
 
 
-def layers(gates: int, I: int, H: int, P: int, bias: bool, L: int, D: int) -> list[list[Weight]]:
+def _symbols(shape: tuple[int, ...], H: int) -> str:
+    return f"[{', '.join('H' if size == H else f'{size // H}H' for size in shape)}]"
+
+
+def layers(
+    gates: int, I: int, H: int, P: int, bias: bool, L: int, D: int, variant: Variant | None = None
+) -> list[list[Weight]]:
     """The weights of L layers of D directions, each layer reading the one below it."""
     below, columns = D * (P or H), "D*P" if P else "D*H"
     return [
-        direction(gates, below if layer else I, H, P, bias, f"_l{layer}{suffix}", columns if layer else "I")
+        direction(gates, below if layer else I, H, P, bias, f"_l{layer}{suffix}", columns if layer else "I", variant)
         for layer in range(L)
         for suffix in ("", "_reverse")[:D]
     ]
 
 
-def named(tensors: list[Tensor], bias: bool) -> Weights:
-    """The weights of one layer and direction, from torch's order."""
-    return Weights(*tensors) if bias else Weights(tensors[0], tensors[1], None, None, *tensors[2:])
+def named(tensors: list[Tensor], bias: bool, variant: Variant | None = None) -> Weights:
+    """The weights of one layer and direction, from the order of `direction`."""
+    extras = tuple(variant.extras(1)) if variant else ()
+    plain = tensors[: len(tensors) - len(extras)]
+    weights = Weights(*plain) if bias else Weights(plain[0], plain[1], None, None, *plain[2:])
+    return weights._replace(**dict(zip(extras, tensors[len(plain) :], strict=True))) if extras else weights
 
 
 def register(
@@ -55,7 +71,15 @@ def register(
 
 
 def reset(module: nn.Module, H: int) -> None:
-    """Draw every parameter from U(-1/√H, 1/√H), in torch's order: the same seed gives torch's numbers."""
+    """Draw every parameter from U(-1/√H, 1/√H), in torch's order: the same seed gives torch's numbers.
+
+    Gains of a norm start as 1, its shifts as 0.
+    """
     bound = 1 / math.sqrt(H)
-    for parameter in module.parameters():
-        nn.init.uniform_(parameter, -bound, bound)
+    for name, parameter in module.named_parameters():
+        if name.startswith("norm_"):
+            nn.init.ones_(parameter)
+        elif name.startswith("bias_c"):
+            nn.init.zeros_(parameter)
+        else:
+            nn.init.uniform_(parameter, -bound, bound)

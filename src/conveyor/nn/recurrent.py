@@ -9,8 +9,9 @@ from torch.nn.utils.rnn import PackedSequence
 
 from conveyor import ops
 from conveyor.equations import Gates
-from conveyor.nn import checks, packing, parameters
+from conveyor.nn import checks, noise, packing, parameters
 from conveyor.nn.precision import precision
+from conveyor.variant import Variant
 
 Lengths: TypeAlias = Tensor | list[int] | int | None
 States: TypeAlias = dict[str, Tensor | None]
@@ -31,7 +32,7 @@ class Recurrent(nn.Module):
     def __init__(
         self, gates: int, input_size: int, hidden_size: int, num_layers: int, bias: bool, batch_first: bool,
         dropout: float, bidirectional: bool, proj_size: int, checkpoint_every: int,
-        device: torch.device | str | None, dtype: torch.dtype | None,
+        device: torch.device | str | None, dtype: torch.dtype | None, variant: Variant | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         checks.sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
@@ -49,7 +50,8 @@ class Recurrent(nn.Module):
         self.proj_size = proj_size
         self.checkpoint_every = checkpoint_every
         self._directions = D = 2 if bidirectional else 1
-        self._weights = parameters.layers(gates, input_size, hidden_size, proj_size, bias, num_layers, D)
+        self._variant = variant
+        self._weights = parameters.layers(gates, input_size, hidden_size, proj_size, bias, num_layers, D, variant)
         for part in self._weights:
             parameters.register(self, part, device, dtype)
         self.reset_parameters()
@@ -103,12 +105,12 @@ class Recurrent(nn.Module):
         self, input: Tensor, states: States, lengths: Tensor | None, resets: Tensor | None,
         weights: list[list[Tensor]], batch_first: bool,
     ) -> None:  # fmt: skip
-        where, like, P = self._get_name(), weights[0][0], self.proj_size
+        where, like = self._get_name(), weights[0][0]
         checks.input(where, input, self.input_size, batch_first, like)
         batch = () if input.dim() == 2 else (input.shape[0 if batch_first else 1],)
         for name, state in states.items():
             if state is not None:
-                size, symbol = (P, "P") if P and name == "h_0" else (self.hidden_size, "H")
+                size, symbol = self._features(name)
                 symbols = f"[L*D, B, {symbol}]" if batch else f"[L*D, {symbol}]"
                 checks.tensor(where, name, state, (len(weights), *batch, size), symbols, like)
         if lengths is not None:
@@ -118,6 +120,19 @@ class Recurrent(nn.Module):
             checks.resets(where, resets, input.shape[:-1], symbols, like)
         for part, tensors in zip(self._weights, weights, strict=True):
             checks.weights(where, part, tensors, like)
+
+    def _features(self, state: str) -> tuple[int, str]:
+        """How many a state has, and their symbol."""
+        H, P, seen = self.hidden_size, self.proj_size, self._seen
+        if state != "h_0":
+            return H, "H"
+        return (P or H) + seen, f"{'P' if P else 'H'}{f' + {seen // H}H' if seen else ''}"
+
+    @property
+    def _seen(self) -> int:
+        """How many values of gates the state holds behind h."""
+        variant = self._variant
+        return len(variant.doors) * self.hidden_size if variant and variant.gate_recurrence else 0
 
     def _stack(
         self, cell: str, x: Tensor, states: States, weights: list[list[Tensor]], **options: Any
@@ -131,7 +146,11 @@ class Recurrent(nn.Module):
             if layer and self.training and self.dropout:
                 x = functional.dropout(x, self.dropout)
             here = slice(layer * D, (layer + 1) * D)
-            part = [parameters.named(tensors, self.bias) for tensors in weights[here]]
+            part = [parameters.named(tensors, self.bias, self._variant) for tensors in weights[here]]
+            if variant := self._variant:
+                of_call = variant if self.training else variant.in_evaluation
+                options["noise"] = noise.draw(of_call, x, D, self.hidden_size, self.training)
+                part = [noise.dropped(w, of_call.weight_dropout) if of_call.weight_dropout else w for w in part]
             h, c = (h_0, c_0) if L == 1 else (h_0[here], None if c_0 is None else c_0[here])
             layers.append(ops.layer(cell, x, h, c, part, every=self.checkpoint_every, **options))
             x = layers[-1].output
@@ -139,13 +158,15 @@ class Recurrent(nn.Module):
 
     def _first(self, x: Tensor, states: States) -> tuple[Tensor, Tensor | None]:
         """The initial states h_0 [L*D, B, P or H] and c_0 [L*D, B, H], of the dtype of x [T, B, I]."""
-        zeros = x.new_zeros(len(self._weights), x.shape[1], self.hidden_size)
+        zeros = x.new_zeros(len(self._weights), x.shape[1], self.hidden_size + self._seen)
         given = {
             name: zeros if state is None else (state if state.dim() == 3 else state.unsqueeze(1)).to(x.dtype)
             for name, state in states.items()
         }
-        h_0 = given["h_0"]
-        return h_0[..., : self.proj_size] if h_0 is zeros and self.proj_size else h_0, given.get("c_0")
+        h_0, c_0 = given["h_0"], given.get("c_0")
+        if h_0 is zeros and self.proj_size:
+            h_0 = h_0[..., : self.proj_size + self._seen]
+        return h_0, c_0[..., : self.hidden_size] if c_0 is zeros and self._seen else c_0
 
     def extra_repr(self) -> str:
         """The sizes, and what is not as usual; as torch shows it."""
@@ -172,6 +193,6 @@ def _final(layers: list[ops.Layer], name: str, single: bool) -> Tensor:
 def _gates(layer: ops.Layer, single: bool, batch_first: bool) -> list[Gates]:
     """Of each direction, as views of what the layer kept: gates [D, T, B, 4, H] and cells [D, T, B, H]."""
     return [
-        Gates(*(_as_given(gate, single, batch_first) for gate in (*gates.unbind(2), cells)))
+        Gates(*(_as_given(gate, single, batch_first) for gate in (*gates.unbind(2)[:4], cells)))
         for gates, cells in zip(layer.gates, layer.cells, strict=True)
     ]

@@ -61,6 +61,10 @@ def restore(model: nn.Module) -> nn.Module:
     >>> type(restore(GRU(3, 4))).__module__
     'torch.nn.modules.rnn'
     """
+    for name, module in model.named_modules():
+        if isinstance(module, LSTM) and module._variant is not None:
+            where = f" at {name!r}" if name else ""
+            raise ValueError(f"restore: the LSTM{where} has variant={module.variant!r}, which torch's has not")
     return _exchange(model, TORCHS, {})
 
 

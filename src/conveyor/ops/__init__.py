@@ -21,11 +21,13 @@ SERVED = (torch.float32, torch.bfloat16)
 
 def layer(
     cell: str, input: Tensor, h_0: Tensor, c_0: Tensor | None, weights: Sequence[equations.Weights], *,
-    lengths: Tensor | None = None, resets: Tensor | None = None, every: int = 1, gates: bool = False,
+    lengths: Tensor | None = None, resets: Tensor | None = None, noise: Tensor | None = None, every: int = 1,
+    gates: bool = False,
 ) -> Layer:  # fmt: skip
     """One layer of D = 1 or 2 directions: input [T, B, I], h_0 [D, B, P or H], c_0 [D, B, H] or None.
 
-    cell: "lstm", "gru", "rnn_tanh" or "rnn_relu"; weights, lengths [B] and resets [T, B] as in
+    cell: "lstm", "gru", "rnn_tanh", "rnn_relu" or `Variant.cell`; noise [D, T, B, N, H], what such a variant draws;
+    weights, lengths [B] and resets [T, B] as in
     `conveyor.equations`, a `Weights` for each direction; every: training keeps the belt of each such step and
     computes those between again; gates: whether they are asked for.
     """
@@ -41,9 +43,9 @@ def layer(
         watch(cell, input, h_0, weights, every, reason)
     if reason:
         weights = [of.to(input.dtype) for of in weights]
-        return by_equations(cell, input, h_0, c_0, weights, lengths=lengths, resets=resets, gates=gates)
+        return by_equations(cell, input, h_0, c_0, weights, lengths=lengths, resets=resets, noise=noise, gates=gates)
     h, c = h_0.to(input.dtype), input.new_empty(0, dtype=torch.float32) if c_0 is None else c_0.float()
-    arguments = Arguments(cell, input, h, c, flat, lengths, resets, every)
+    arguments = Arguments(cell, input, h, c, flat, lengths, resets, noise, every)
     output, h_n, c_n, all_gates, cells = recurrent(arguments)
     return Layer(output, h_n, c_n if c_0 is None else c_n.to(c_0.dtype), all_gates, cells)
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from conveyor.ops.fallback import by_direction
+from conveyor.ops.cells import by_direction, cell_named
 from conveyor.ops.operators import library
 
 
@@ -31,12 +31,15 @@ def _samples(t: Tensor, rows: int, N: int) -> tuple[Tensor, int | None]:
     return (t, None) if t.dim() <= rows else (t.unflatten(rows, (N, -1)), rows)
 
 
-def _recurrent(info: Any, in_dims: Any, cell: str, input, h_0, c_0, weights, lengths, resets, every):  # type: ignore[no-untyped-def]
+def _recurrent(info: Any, in_dims: Any, cell: str, input, h_0, c_0, weights, lengths, resets, noise, every):  # type: ignore[no-untyped-def]
     N, of_weights = info.batch_size, in_dims[4]
     if any(dim is not None for dim in of_weights):
-        return _each(torch.ops.conveyor.recurrent, N, in_dims, cell, input, h_0, c_0, weights, lengths, resets, every)
+        arguments = (input, h_0, c_0, weights, lengths, resets, noise, every)
+        return _each(torch.ops.conveyor.recurrent, N, in_dims, cell, *arguments)
     folded = [_rows(t, dim, rows, N) for t, dim, rows in zip((input, h_0, c_0), in_dims[1:4], (1, 1, 1), strict=True)]
-    steps = [_rows(t, dim, rows, N) for t, dim, rows in zip((lengths, resets), in_dims[5:7], (0, 1), strict=True)]
+    steps = [
+        _rows(t, dim, rows, N) for t, dim, rows in zip((lengths, resets, noise), in_dims[5:8], (0, 1, 2), strict=True)
+    ]
     results = torch.ops.conveyor.recurrent(cell, *folded, weights, *steps, every)
     return tuple(zip(*(_samples(t, rows, N) for t, rows in zip(results, (1, 1, 1, 2, 2), strict=True)), strict=True))
 
@@ -45,15 +48,15 @@ def _recurrent_backward(info: Any, in_dims: Any, cell: str, *arguments):  # type
     N = info.batch_size
     dims = in_dims[1:]
     operator = torch.ops.conveyor.recurrent_backward
-    weights, of_weights, wanted = arguments[8], dims[8], arguments[15:]
+    weights, of_weights, wanted = arguments[8], dims[8], arguments[16:]
     projected = len(weights) // arguments[6].shape[0 if dims[6] != 0 else 1] % 2 == 1
-    if any(dim is not None for dim in of_weights) or (projected and wanted[2]):
+    if any(dim is not None for dim in of_weights) or ((projected or cell_named(cell).variant) and wanted[2]):
         return _each(operator, N, in_dims, cell, *arguments)
-    rows = (1, 1, 1, 2, 2, 1, 1, 1, None, 1, 2, 2, 0, 1)
+    rows = (1, 1, 1, 2, 2, 1, 1, 1, None, 1, 2, 2, 0, 1, 2)
     folded = [
         t if place is None else _rows(t, dim, place, N) for t, dim, place in zip(arguments, dims, rows, strict=False)
     ]
-    every, (of_input, of_states, of_weights_too, of_sums) = arguments[14], wanted
+    every, (of_input, of_states, of_weights_too, of_sums) = arguments[15], wanted
     dx, dh_0, dc_0, _, dsums = operator(cell, *folded, every, of_input, of_states, False, of_weights_too or of_sums)
     dweights = _weight_gradients(cell, folded, dsums, N) if of_weights_too else []
     small = [_samples(t, 1, N) for t in (dx, dh_0, dc_0)]
@@ -70,7 +73,7 @@ def _weight_gradients(cell: str, folded: Sequence[Any], dsums: Tensor, N: int) -
     if lengths is not None:  # whatever lies past a row's end, NaN as well, is multiplied by zero
         past = torch.arange(input.shape[0]).unsqueeze(-1) >= lengths
         input = input.masked_fill(past.unsqueeze(-1), 0)
-    for d, of in enumerate(by_direction(weights, D)):
+    for d, of in enumerate(by_direction(cell, weights, D)):
         before = _before(output.chunk(D, dim=-1)[d], h_0[d], d == 1, lengths, resets)
         of_input, of_hidden = _parts(cell, dsums[d])
         found += [_products(of_input, input, N), _products(of_hidden, before, N)]

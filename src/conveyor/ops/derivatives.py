@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from conveyor.ops.fallback import by_direction, by_equations, transformed
+from conveyor.ops.cells import by_direction, cell_named
+from conveyor.ops.fallback import by_equations, transformed
 from conveyor.ops.operators import Gradients, Results, library
 
 
@@ -26,17 +27,18 @@ class Arguments(NamedTuple):
     weights: Sequence[Tensor]
     lengths: Tensor | None
     resets: Tensor | None
+    noise: Tensor | None
     every: int
 
     @property
     def tensors(self) -> tuple[Tensor | None, ...]:
         """All but the weights, then those."""
-        return self.input, self.h_0, self.c_0, self.lengths, self.resets, *self.weights
+        return self.input, self.h_0, self.c_0, self.lengths, self.resets, self.noise, *self.weights
 
     def replaced(self, tensors: Sequence[Any]) -> Arguments:
         """With other tensors, in the order of `tensors`."""
-        input, h_0, c_0, lengths, resets, *weights = tensors
-        return Arguments(self.cell, input, h_0, c_0, weights, lengths, resets, self.every)
+        input, h_0, c_0, lengths, resets, noise, *weights = tensors
+        return Arguments(self.cell, input, h_0, c_0, weights, lengths, resets, noise, self.every)
 
 
 def recurrent(arguments: Arguments) -> Results:
@@ -53,9 +55,9 @@ def recurrent_backward(
 ) -> Gradients:
     """Its gradients, as the operator gives them, differentiable by every means."""
     if not _by_function():
-        cell, input, h_0, c_0, weights, *others = arguments
+        name, input, h_0, c_0, weights, *others = arguments
         operator = torch.ops.conveyor.recurrent_backward
-        found: Gradients = operator(cell, *cotangents, input, h_0, c_0, weights, *kept, *others, *wanted)
+        found: Gradients = operator(name, *cotangents, input, h_0, c_0, weights, *kept, *others, *wanted)
         return found
     empty = arguments.replaced([None] * len(arguments.tensors))
     dx, dh_0, dc_0, dsums, *dweights = _RecurrentBackward.apply(
@@ -85,7 +87,7 @@ def _gradients(
         arguments, cotangents, kept, (of_input, of_h or of_c, of_weights, False)
     )
     return (
-        dx if of_input else None, dh_0 if of_h else None, dc_0 if of_c and arguments.cell == "lstm" else None,
+        dx if of_input else None, dh_0 if of_h else None, dc_0 if of_c and cell_named(arguments.cell).belt else None,
         list(dweights) if of_weights else [None] * len(arguments.weights),
     )  # fmt: skip
 
@@ -98,14 +100,14 @@ def _second(
     seconds: the cotangents of dx, dh_0, dc_0 and each of dweights. What `recurrent_backward` was given of the
     forward pass follows from the arguments of that, so that all of the gradient is theirs.
     """
-    cell, belt = arguments.cell, arguments.cell == "lstm"
+    name, belt = arguments.cell, cell_named(arguments.cell).belt
     places = [number for number, t in enumerate(cotangents) if t is not None and (belt or number < 2)]
 
     def layer(input: Tensor, h_0: Tensor, c_0: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
         results = by_equations(
-            cell, input, h_0, c_0.to(input.dtype) if belt else None,
-            [of.to(input.dtype) for of in by_direction(weights, h_0.shape[0])],
-            lengths=arguments.lengths, resets=arguments.resets, gates=belt,
+            name, input, h_0, c_0.to(input.dtype) if belt else None,
+            [of.to(input.dtype) for of in by_direction(name, weights, h_0.shape[0])],
+            lengths=arguments.lengths, resets=arguments.resets, noise=arguments.noise, gates=belt,
         )  # fmt: skip
         return tuple(results[number] for number in places)
 
@@ -130,7 +132,7 @@ def _keep(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
     ctx.set_materialize_grads(False)
     ctx.arguments = arguments.replaced([None] * len(arguments.tensors))
     ctx.save_for_backward(y, gates, cells, *arguments.tensors)
-    if arguments.every != 1 or arguments.cell != "lstm":
+    if arguments.every != 1 or not cell_named(arguments.cell).belt:
         ctx.mark_non_differentiable(gates, cells)
 
 
@@ -139,14 +141,11 @@ def _differentiate(ctx, *cotangents):  # type: ignore[no-untyped-def]
     kept, tensors = saved[:3], saved[3:]
     _, of_input, of_h, of_c, of_weights, *_ = ctx.needs_input_grad
     needed = (of_input, of_h, of_c, any(of_weights))
-    return None, *_gradients(ctx.arguments.replaced(tensors), cotangents, kept, needed), None, None, None
+    return None, *_gradients(ctx.arguments.replaced(tensors), cotangents, kept, needed), *[None] * 4
 
 
 def _keep_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    cell, cotangents, (input, h_0, c_0, weights), (lengths, resets, every) = (
-        inputs[0], inputs[1:6], inputs[6:10], inputs[13:16],
-    )  # fmt: skip
-    arguments = Arguments(cell, input, h_0, c_0, weights, lengths, resets, every)
+    cotangents, arguments = inputs[1:6], Arguments(inputs[0], *inputs[6:10], *inputs[13:17])
     ctx.set_materialize_grads(False)
     ctx.arguments = arguments.replaced([None] * len(arguments.tensors))
     ctx.save_for_backward(*cotangents, *arguments.tensors)
@@ -157,7 +156,7 @@ def _differentiate_backward(ctx, ddx, ddh_0, ddc_0, ddweights, _):  # type: igno
     arguments = ctx.arguments.replaced(saved[5:])
     seconds = [ddx, ddh_0, ddc_0, *(ddweights or [None] * len(arguments.weights))]
     of_cotangents, input, h_0, c_0, weights = _second(arguments, saved[:5], seconds)
-    return None, *of_cotangents, input, h_0, c_0, weights, *[None] * 10
+    return None, *of_cotangents, input, h_0, c_0, weights, *[None] * 11
 
 
 torch.library.register_autograd("conveyor::recurrent", _differentiate, setup_context=_keep, lib=library)
@@ -183,10 +182,10 @@ class _Recurrent(torch.autograd.Function):
     def backward(ctx, *cotangents):  # type: ignore[no-untyped-def]
         saved = ctx.saved_tensors  # asked for once: checkpointing computes them again
         kept, tensors = saved[:3], saved[3:]
-        _, of_input, of_h, of_c, _, _, *of_weights = ctx.needs_input_grad
+        _, of_input, of_h, of_c, _, _, _, *of_weights = ctx.needs_input_grad
         needed = (of_input, of_h, of_c, any(of_weights))
         *of_others, weights = _gradients(ctx.arguments.replaced(tensors), cotangents, kept, needed)
-        return None, *of_others, None, None, *weights
+        return None, *of_others, None, None, None, *weights
 
 
 class _RecurrentBackward(torch.autograd.Function):
@@ -194,10 +193,10 @@ class _RecurrentBackward(torch.autograd.Function):
 
     @staticmethod
     def forward(empty: Arguments, wanted: Sequence[bool], *tensors: Tensor | None) -> tuple[Tensor, ...]:
-        cell, input, h_0, c_0, weights, *others = empty.replaced(tensors[8:])
+        name, input, h_0, c_0, weights, *others = empty.replaced(tensors[8:])
         dx, dh_0, dc_0, dweights, dsums = _run(
             torch.ops.conveyor.recurrent_backward,
-            cell, *tensors[:5], input, h_0, c_0, weights, *tensors[5:8], *others, *wanted,
+            name, *tensors[:5], input, h_0, c_0, weights, *tensors[5:8], *others, *wanted,
         )  # fmt: skip
         return dx, dh_0, dc_0, dsums, *dweights
 
@@ -214,4 +213,4 @@ class _RecurrentBackward(torch.autograd.Function):
         arguments = ctx.arguments.replaced(saved[5:])
         seconds = [ddx, ddh_0, ddc_0, *(ddweights or [None] * len(arguments.weights))]
         of_cotangents, input, h_0, c_0, weights = _second(arguments, saved[:5], seconds)
-        return None, None, *of_cotangents, *[None] * 3, input, h_0, c_0, None, None, *weights
+        return None, None, *of_cotangents, *[None] * 3, input, h_0, c_0, None, None, None, *weights

@@ -17,13 +17,11 @@ import torch
 from torch import Tensor
 
 from conveyor import _kernels
+from conveyor.ops.cells import cell_named, for_kernels, from_kernels
 from conveyor.ops.threads import get_num_threads
 
 LARGE = 1 << 18
 """Values from which on an array's memory is kept for the next one."""
-
-KEPT = {"lstm": 4, "gru": 4}
-"""How many values a unit and step are kept: the gates, of the GRU also the candidate's recurrent term."""
 
 Results = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 Gradients = tuple[Tensor, Tensor, Tensor, list[Tensor], Tensor]
@@ -31,21 +29,16 @@ Gradients = tuple[Tensor, Tensor, Tensor, list[Tensor], Tensor]
 library = torch.library.Library("conveyor", "DEF")
 library.define(
     "recurrent(str cell, Tensor input, Tensor h_0, Tensor c_0, Tensor[] weights, Tensor? lengths, Tensor? resets, "
-    "int every) -> (Tensor output, Tensor h_n, Tensor c_n, Tensor gates, Tensor cells)",
+    "Tensor? noise, int every) -> (Tensor output, Tensor h_n, Tensor c_n, Tensor gates, Tensor cells)",
     tags=(torch.Tag.pt2_compliant_tag,),
 )
 library.define(
     "recurrent_backward(str cell, Tensor? dy, Tensor? dh_n, Tensor? dc_n, Tensor? dgates, Tensor? dcells, "
     "Tensor input, Tensor h_0, Tensor c_0, Tensor[] weights, Tensor output, Tensor gates, Tensor cells, "
-    "Tensor? lengths, Tensor? resets, int every, bool of_input, bool of_states, bool of_weights, bool of_sums) -> "
-    "(Tensor dx, Tensor dh_0, Tensor dc_0, Tensor[] dweights, Tensor dsums)",
+    "Tensor? lengths, Tensor? resets, Tensor? noise, int every, bool of_input, bool of_states, "
+    "bool of_weights, bool of_sums) -> (Tensor dx, Tensor dh_0, Tensor dc_0, Tensor[] dweights, Tensor dsums)",
     tags=(torch.Tag.pt2_compliant_tag,),
 )
-
-
-def hidden_size(cell: str, weights: Sequence[Tensor]) -> int:
-    """H, of w_ih [G*H, I]."""
-    return weights[0].shape[0] // {"lstm": 4, "gru": 3}.get(cell, 1)
 
 
 def _fake(like: Tensor, *shape: int) -> Tensor:
@@ -62,30 +55,33 @@ def _empty(like: Tensor, *shape: int) -> Tensor:
 
 def results(
     cell: str, input: Tensor, h_0: Tensor, c_0: Tensor, weights: Sequence[Tensor], lengths: Tensor | None,
-    resets: Tensor | None, every: int, empty: Callable[..., Tensor] = _fake,
+    resets: Tensor | None, noise: Tensor | None, every: int, empty: Callable[..., Tensor] = _fake,
 ) -> Results:  # fmt: skip
-    """What `recurrent` returns, not yet filled: gates [D, T, B, 4, H] and cells [D, T, B, H]."""
-    (T, B), (D, _, P), H = input.shape[:2], h_0.shape, hidden_size(cell, weights)
+    """What `recurrent` returns, not yet filled: gates [D, T, B, K, H] and cells [D, T, B, H]."""
+    of, (T, B), (D, _, R) = cell_named(cell), input.shape[:2], h_0.shape
+    H = weights[0].shape[0] // of.gates
+    seen = of.seen(H)
+    P = R - seen
     output = empty(input, T, B, D * P)
-    gates = empty(c_0, D, T, B, 4, H) if every == 1 and cell in KEPT else c_0.new_empty(0)
-    if every == 0 or cell != "lstm":
-        cells = c_0.new_empty(0)
+    gates = empty(c_0, D, T, B, of.kept, H) if every == 1 and of.kept else c_0.new_empty(0)
+    if every == 0 or not of.belt:
+        belts = c_0.new_empty(0)
     elif every == 1:
-        cells = empty(c_0, D, T, B, H)
+        belts = empty(c_0, D, T, B, H)
     else:  # as many as kernels/lanes.hpp says, not all of them used
-        cells = c_0.new_zeros(D, T // every + 1 if lengths is None else 2 * T // every + 2, B, H)
-    return output, h_0.new_empty(h_0.shape), c_0.new_empty(c_0.shape), gates, cells
+        belts = c_0.new_zeros(D, T // every + 1 if lengths is None else 2 * T // every + 2, B, H + seen)
+    return output, h_0.new_empty(h_0.shape), c_0.new_empty(c_0.shape), gates, belts
 
 
 def gradients(
     cell: str, dy: Tensor | None, dh_n: Tensor | None, dc_n: Tensor | None, dgates: Tensor | None,
     dcells: Tensor | None, input: Tensor, h_0: Tensor, c_0: Tensor, weights: Sequence[Tensor], output: Tensor,
-    gates: Tensor, cells: Tensor, lengths: Tensor | None, resets: Tensor | None, every: int,
+    gates: Tensor, cells: Tensor, lengths: Tensor | None, resets: Tensor | None, noise: Tensor | None, every: int,
     of_input: bool, of_states: bool, of_weights: bool, of_sums: bool, empty: Callable[..., Tensor] = _fake,
 ) -> Gradients:  # fmt: skip
     """What `recurrent_backward` returns, not yet filled: dsums [D, T, B, S*H], of the sums before activation."""
-    (T, B), D = input.shape[:2], h_0.shape[0]
-    sums = KEPT.get(cell, 1) * hidden_size(cell, weights)
+    of, (T, B), D = cell_named(cell), input.shape[:2], h_0.shape[0]
+    sums = of.sums * weights[0].shape[0] // of.gates
     return (
         empty(input, *input.shape) if of_input else input.new_empty(0),
         h_0.new_empty(h_0.shape if of_states else 0),
@@ -109,6 +105,11 @@ def _wide(t: Tensor | None) -> Tensor | None:
     return None if t is None else t.float().contiguous()
 
 
+def _rows(t: Tensor | None) -> Tensor | None:
+    """Noise [D, T, B, N, H]: the values of a row lie together, in float32."""
+    return t if t is None or (t.dtype is torch.float32 and t[0, 0, 0].is_contiguous()) else t.float().contiguous()
+
+
 def _given(t: Tensor) -> Tensor | None:
     """None in the place of an empty tensor."""
     return t.contiguous() if t.numel() else None
@@ -116,16 +117,19 @@ def _given(t: Tensor) -> Tensor | None:
 
 def _forward(
     cell: str, input: Tensor, h_0: Tensor, c_0: Tensor, weights: Sequence[Tensor], lengths: Tensor | None,
-    resets: Tensor | None, every: int,
+    resets: Tensor | None, noise: Tensor | None, every: int,
 ) -> Results:  # fmt: skip
-    all = output, h_n, c_n, gates, cells = results(cell, input, h_0, c_0, weights, lengths, resets, every, _empty)
+    all = output, h_n, c_n, gates, cells = results(
+        cell, input, h_0, c_0, weights, lengths, resets, noise, every, _empty
+    )
     if input.shape[1] == 0:
         return all
-    belt = cell == "lstm"
+    of = cell_named(cell)
     run = _kernels.forward if input.dtype is torch.float32 else _kernels.forward_bfloat16
     run(
-        cell, _dense(input), h_0.contiguous(), c_0.contiguous() if belt else None, [_wide(w) for w in weights],
-        output, h_n, c_n if belt else None, _given(gates), _given(cells), _whole(lengths), _whole(resets),
+        of.kernel, of.options, _dense(input), h_0.contiguous(), c_0.contiguous() if of.belt else None,
+        for_kernels(cell, [w.float().contiguous() for w in weights], len(h_0)), _rows(noise), output, h_n,
+        c_n if of.belt else None, _given(gates), _given(cells), _whole(lengths), _whole(resets),
         every, get_num_threads(),
     )  # fmt: skip
     return all
@@ -134,37 +138,40 @@ def _forward(
 def _backward(
     cell: str, dy: Tensor | None, dh_n: Tensor | None, dc_n: Tensor | None, dgates: Tensor | None,
     dcells: Tensor | None, input: Tensor, h_0: Tensor, c_0: Tensor, weights: Sequence[Tensor], output: Tensor,
-    gates: Tensor, cells: Tensor, lengths: Tensor | None, resets: Tensor | None, every: int,
+    gates: Tensor, cells: Tensor, lengths: Tensor | None, resets: Tensor | None, noise: Tensor | None, every: int,
     of_input: bool, of_states: bool, of_weights: bool, of_sums: bool,
 ) -> Gradients:  # fmt: skip
-    all = dx, dh_0, dc_0, dweights, dsums = gradients(
-        cell, dy, dh_n, dc_n, dgates, dcells, input, h_0, c_0, weights, output, gates, cells, lengths, resets, every,
-        of_input, of_states, of_weights, of_sums, _empty,
+    found = dx, dh_0, dc_0, dweights, dsums = gradients(
+        cell, dy, dh_n, dc_n, dgates, dcells, input, h_0, c_0, weights, output, gates, cells, lengths, resets, noise,
+        every, of_input, of_states, of_weights, of_sums, _empty,
     )  # fmt: skip
     if input.shape[1] == 0:
         for dw in dweights:
             dw.zero_()
-        return all
+        return found
     if every < 1:
         raise RuntimeError(
             f"[{cell}] backward: expected a forward pass that kept its gates, got one with every={every}"
         )
-    belt, wide = cell == "lstm", input.dtype is torch.float32
+    of, wide = cell_named(cell), input.dtype is torch.float32
     # The kernels add up in float32; a bfloat16 weight or state takes the rounded sum.
-    dws = [dw if dw.dtype is torch.float32 else torch.empty_like(dw, dtype=torch.float32) for dw in dweights]
+    given = for_kernels(cell, [w.float().contiguous() for w in weights], len(h_0))
+    direct = not of.extras and all(dw.dtype is torch.float32 for dw in dweights)
+    dws = dweights if direct else [torch.empty_like(w) for w in given] if of_weights else []
     dh = dh_0 if wide or not of_states else torch.empty_like(dh_0, dtype=torch.float32)
     run = _kernels.backward if wide else _kernels.backward_bfloat16
     run(
-        cell, _dense(input), h_0.contiguous(), c_0.contiguous() if belt else None, [_wide(w) for w in weights],
-        _dense(output), _given(gates), _given(cells), _dense(dy), _wide(dh_n), _wide(dc_n) if belt else None,
-        _wide(dgates), _wide(dcells), dx if of_input else None, dh if of_states else None,
-        dc_0 if of_states and belt else None, dws, dsums if of_sums else None, _whole(lengths), _whole(resets), every,
-        get_num_threads(),
+        of.kernel, of.options, _dense(input), h_0.contiguous(), c_0.contiguous() if of.belt else None, given,
+        _rows(noise), _dense(output), _given(gates), _given(cells), _dense(dy), _wide(dh_n),
+        _wide(dc_n) if of.belt else None, _wide(dgates), _wide(dcells), dx if of_input else None,
+        dh if of_states else None, dc_0 if of_states and of.belt else None, dws, dsums if of_sums else None,
+        _whole(lengths), _whole(resets), every, get_num_threads(),
     )  # fmt: skip
+    dws = from_kernels(cell, dws, weights, len(h_0)) if of_weights else []
     for to, sums in zip([*dweights, dh_0], [*dws, dh], strict=True):
         if to is not sums:
             to.copy_(sums)
-    return all
+    return found
 
 
 library.impl("recurrent", _forward, "CPU")

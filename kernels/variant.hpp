@@ -1,0 +1,430 @@
+// Any variant of the LSTM, a row at a time: `variant_step` of conveyor/equations.py, and its derivative. The products
+// are those of every cell; what is done with their sums lies in memory here, so that norms can look along the row.
+#pragma once
+
+#include <cmath>
+
+#include "cells.hpp"
+
+namespace conveyor {
+namespace CONVEYOR_ISA {
+
+enum Squashing : int {
+  kSigmoid,
+  kTanh,
+  kIdentity,
+  kRelu,
+  kSoftsign,
+  kSoftplus,
+  kLeakyRelu,
+  kThresholdedRelu,
+  kElu,
+  kAffine,
+  kScaledTanh,
+  kHardSigmoid
+};
+
+template <float (*function)(float)>
+CONVEYOR_INLINE Vec each(Vec x) {
+  for (int v = 0; v < V; ++v) x[v] = function(x[v]);
+  return x;
+}
+
+// An activation with its numbers, and its slope as a function of its value: all of them are monotone.
+struct Squash {
+  Squashing kind;
+  float alpha, beta;
+
+  Vec operator()(Vec x) const {
+    switch (kind) {
+      case kSigmoid: return sigmoid(x);
+      case kTanh: return tanh(x);
+      case kIdentity: return x;
+      case kRelu: return x < 0.0f ? Vec{} : x;
+      case kSoftsign: return x / (1.0f + magnitude(x));
+      case kSoftplus: return each<softplus>(x);
+      case kLeakyRelu: return x > 0.0f ? x : alpha * x;
+      case kThresholdedRelu: return x > alpha || x != x ? x : Vec{};
+      case kElu: return x > 0.0f ? x : alpha * each<expm1>(x);
+      case kAffine: return alpha * x + beta;
+      case kScaledTanh: return alpha * tanh(beta * x);
+      default: return at_most(splat(1.0f), at_least(Vec{}, alpha * x + beta));
+    }
+  }
+
+  Vec slope(Vec y) const {
+    const Vec one = splat(1.0f);
+    switch (kind) {
+      case kSigmoid: return y * (1.0f - y);
+      case kTanh: return 1.0f - y * y;
+      case kIdentity: return one;
+      case kRelu: return y > 0.0f ? one : Vec{};
+      case kSoftsign: return (1.0f - magnitude(y)) * (1.0f - magnitude(y));
+      case kSoftplus: return -each<expm1>(-y);
+      case kLeakyRelu: return y > 0.0f ? one : splat(alpha);
+      case kThresholdedRelu: return y != 0.0f ? one : Vec{};
+      case kElu: return y > 0.0f ? one : y + alpha;
+      case kAffine: return splat(alpha);
+      case kScaledTanh: return beta * (alpha - y * y / alpha);
+      default: return y > 0.0f && y < 1.0f ? splat(alpha) : Vec{};
+    }
+  }
+
+ private:
+  static CONVEYOR_INLINE Vec magnitude(Vec x) { return x < 0.0f ? -x : x; }
+  static float expm1(float x) { return __builtin_expm1f(x); }
+  static float softplus(float x) { return (x > 0 ? x : 0) + __builtin_log1pf(__builtin_expf(x > 0 ? -x : x)); }
+};
+
+CONVEYOR_INLINE float total(Vec v) {
+  float sum = 0;
+  for (int n = 0; n < V; ++n) sum += v[n];
+  return sum;
+}
+
+// Of a row: sum over n of value(n, rest).
+template <class Value>
+CONVEYOR_INLINE float sum_over(long count, const Value& value) {
+  Vec sum = {};
+  for (long n = 0; n < count; n += V) sum += value(n, count - n);
+  return total(sum);
+}
+
+// Lanes beyond the rest are zero.
+CONVEYOR_INLINE Vec only(Vec v, long rest) {
+  for (int n = 0; n < V; ++n)
+    if (n >= rest) v[n] = 0;
+  return v;
+}
+
+// The row, now of mean 0 and variance 1; returns what it was multiplied by.
+inline float normalise(float* row, long count) {
+  const float mean =
+      sum_over(count, [&](long n, long rest) { return load(row + n, rest); }) / static_cast<float>(count);
+  const auto centred = [&](long n, long rest) {
+    const Vec d = load(row + n, rest) - mean;
+    return rest < V ? only(d, rest) : d;
+  };
+  const float variance = sum_over(count, [&](long n, long rest) { return centred(n, rest) * centred(n, rest); }) /
+                         static_cast<float>(count);
+  const float scale = 1.0f / __builtin_sqrtf(variance + 1e-5f);
+  for (long n = 0; n < count; n += V) store(row + n, centred(n, count - n) * scale, count - n);
+  return scale;
+}
+
+// The gradients d of a normalised row, now those of the row before.
+inline void normalise_backward(float* d, const float* hat, float scale, long count) {
+  const float size = static_cast<float>(count);
+  const float mean = sum_over(count, [&](long n, long rest) { return load(d + n, rest); }) / size;
+  const float along =
+      sum_over(count, [&](long n, long rest) { return load(d + n, rest) * load(hat + n, rest); }) / size;
+  for (long n = 0; n < count; n += V)
+    store(d + n, scale * (load(d + n, count - n) - mean - load(hat + n, count - n) * along), count - n);
+}
+
+// One step of one row: what the cell reads and writes.
+template <class E>
+struct RowForward {
+  float *x_sums, *h_sums;  // [G H] each, used up
+  const float* bias;       // [G H]
+  const E* h_before;       // [P]
+  const float *c_before, *noise;
+  float *gates, *c;  // gates: [4, H] and, of a normalised row, its sums, [2 G, H], and their two scales
+  E* h;              // [H]
+};
+
+template <class E>
+struct RowBackward {
+  const float *gates, *c_before, *noise;
+  const float* dh;               // [H]: of what is shown, before the projection
+  const float *dseen, *dseen_n;  // [n, H]: of the gates as the next step saw them; dseen_n: or null
+  const float *dgates, *dcells;  // null, or both
+  const float* carry;            // [H]: of the belt
+  float* carry_before;
+  E* dsums;              // [S]
+  E* shown;              // [H], or null
+  float *own, *scratch;  // [vectors]: this row's part of their gradients; [kScratch]
+};
+
+class VariantCell {
+ public:
+  static constexpr bool kBelt = true, kCarries = true, kApart = true, kKeeps = true, kByRow = true;
+  using Layout = Columns;
+  static long weight_row(long m, long) { return m; }
+
+  VariantCell(const float* options, long H_) : H(H_) {
+    const auto flag = [&] { return *options++ != 0.0f; };
+    const auto squash = [&] {
+      const Squash s{static_cast<Squashing>(static_cast<int>(options[0])), options[1], options[2]};
+      options += 3;
+      return s;
+    };
+    const bool has_i = flag(), has_f = flag(), has_o = flag();
+    slot_i = has_i ? gates++ : -1, slot_f = has_f ? gates++ : -1, slot_g = gates++, slot_o = has_o ? gates++ : -1;
+    doors = gates - 1;
+    coupled = flag(), peepholes = flag(), sees_gates = flag(), norms = flag();
+    of_gate = squash(), of_candidate = squash(), of_belt = squash();
+    clip = *options++, cell_clip = *options++, proj_clip = *options++;
+    for (int& slot : noise_slot) slot = flag() ? noises++ : -1;
+    const auto bounds = [&](const Squash& squash, float& from, float& to) {
+      const bool none = clip > 1e30f;
+      from = none ? -clip : squash(splat(-clip))[0], to = none ? clip : squash(splat(clip))[0];
+      if (from > to) std::swap(from, to);
+    };
+    bounds(of_gate, low, high), bounds(of_candidate, g_low, g_high);
+  }
+
+  long sums() const { return (norms ? 2 : 1) * gates * H; }
+  long kept() const { return norms ? 4 + 2 * gates + 2 : 4; }  // times H
+  long fed(long P) const { return P + (sees_gates ? doors * H : 0); }
+  long vectors() const { return (peepholes ? doors * H : 0) + (norms ? 2 * gates * H + 2 * H : 0); }
+  long noise() const { return noises; }
+  // Gradients a row gives apart from those of its sums: of the vectors, and of the bias where sums are normalised.
+  long own() const { return vectors() + (norms ? gates * H : 0); }
+  long scratch() const { return 4 * H + 2 * gates * H; }
+  bool keeps_output() const { return noise_slot[3] >= 0; }
+  bool feeds() const { return sees_gates || noise_slot[1] >= 0; }
+
+  // What the recurrent product reads: h, of which some is dropped, and behind it the gates of the step before.
+  template <class E>
+  void feed(E* to, const E* h, const float* noise, long P) const {
+    for (long n = 0; n < P; n += V) store(to + n, load(h + n, P - n) * factor(noise, 1, n, P - n), P - n);
+  }
+  template <class E>
+  void see(E* to, const float* gates_before) const {
+    for (int door = 0; door < doors; ++door)
+      for (long u = 0; u < H; u += V)
+        store(to + door * H + u, load(gates_before + place_of(door) * H + u, H - u), H - u);
+  }
+
+  // Where the n-th of the gates proper lies in i, f, g, o.
+  int place_of(int door) const {
+    const int places[] = {0, 1, 3};
+    int n = -1, place = 0;
+    for (const int slot : {slot_i, slot_f, slot_o}) {
+      if (slot >= 0 && ++n == door) return places[place];
+      ++place;
+    }
+    return 0;
+  }
+
+  Vec factor(const float* noise, int kind, long u, long n) const {
+    return noise_slot[kind] < 0 ? splat(1.0f) : load(noise + noise_slot[kind] * H + u, n);
+  }
+  Vec stays(const float* noise, int kind, long u, long n) const {
+    return noise_slot[kind] < 0 ? Vec{} : load(noise + noise_slot[kind] * H + u, n);
+  }
+
+  template <class E>
+  void forward(const RowForward<E>& at, const float* vectors) const {
+    if (norms) normalise_sums(at);
+    for (long u = 0; u < H; u += V) {
+      const long n = H - u;
+      const Vec c_before = load(at.c_before + u, n);
+      const Vec i = door(at, vectors, slot_i, 0, u, c_before);
+      const Vec f = coupled ? 1.0f - i : door(at, vectors, slot_f, slot_i >= 0, u, c_before);
+      const Vec g = of_candidate(bounded(sum(at, vectors, slot_g, u), clip));
+      const Vec belt = fresh(i, f, g, c_before, at.noise, u);
+      const Vec o = door(at, vectors, slot_o, doors - 1, u, belt);
+      const Vec m = stays(at.noise, 2, u, n);
+      store(at.c + u, m * c_before + (1.0f - m) * belt, n);
+      store(at.gates + u, i, n);
+      store(at.gates + H + u, f, n);
+      store(at.gates + 2 * H + u, g, n);
+      store(at.gates + 3 * H + u, o, n);
+      if (norms)
+        store(at.x_sums + u, belt, n);  // the sums there have been read
+      else
+        show(at, u, o, belt);
+    }
+    if (!norms) return;
+    normalise(at.x_sums, H);
+    for (long u = 0; u < H; u += V) {
+      const Vec belt = load(norm_c(vectors) + u, H - u) * load(at.x_sums + u, H - u) + load(norm_b(vectors) + u, H - u);
+      show(at, u, load(at.gates + 3 * H + u, H - u), belt);
+    }
+  }
+
+  template <class E>
+  void backward(const RowBackward<E>& at, const float* vectors) const {
+    float *belt = at.scratch, *hat = belt + H, *dbelt = hat + H, *shown = dbelt + H, *dx = shown + H,
+          *dh = dx + gates * H;
+    for (long u = 0; u < H; u += V) store(belt + u, fresh(at, u), H - u);
+    float scale = 1;
+    if (norms) {
+      std::memcpy(hat, belt, static_cast<std::size_t>(H) * sizeof(float));
+      scale = normalise(hat, H);
+    }
+    for (long u = 0; u < H; u += V) show_backward(at, vectors, belt, hat, dbelt, shown, u);
+    if (norms) normalise_backward(dbelt, hat, scale, H);
+    for (long u = 0; u < H; u += V) cell_backward(at, vectors, belt, dbelt, shown, dx, u);
+    if (!norms) {
+      for (long m = 0; m < gates * H; m += V) store(at.dsums + m, load(dx + m, gates * H - m), gates * H - m);
+      return;
+    }
+    const long GH = gates * H;
+    const float *x_hat = at.gates + 4 * H, *h_hat = x_hat + GH, *scales = h_hat + GH;
+    float* own = at.own + (peepholes ? doors * H : 0);
+    for (long m = 0; m < GH; m += V) {
+      const long n = GH - m;
+      const Vec dz = load(dx + m, n);
+      store(own + m, dz * load(x_hat + m, n), n);
+      store(own + GH + m, dz * load(h_hat + m, n), n);
+      store(own + 2 * GH + 2 * H + m, dz, n);
+      store(dx + m, dz * load(norm_ih(vectors) + m, n), n);
+      store(dh + m, dz * load(norm_hh(vectors) + m, n), n);
+    }
+    normalise_backward(dx, x_hat, scales[0], GH);
+    normalise_backward(dh, h_hat, scales[H], GH);
+    for (long m = 0; m < 2 * GH; m += V) store(at.dsums + m, load(dx + m, 2 * GH - m), 2 * GH - m);
+  }
+
+  // Of what is zoned or bounded after the projection: the part of dh that goes on to W_hr.
+  template <class E>
+  Vec through_bound(Vec dh, const E* h, long u, long n) const {
+    E bound[V];
+    store(bound, splat(proj_clip));
+    const Vec most = load(bound), y = load(h + u, n);
+    return y < most && -y < most ? dh : y != y ? dh : Vec{};
+  }
+
+  const long H;
+  int gates = 0, doors = 0, noises = 0;
+  int slot_i, slot_f, slot_g, slot_o, noise_slot[4];
+  bool coupled, peepholes, sees_gates, norms;
+  Squash of_gate, of_candidate, of_belt;
+  float clip, cell_clip, proj_clip, low, high, g_low, g_high;
+
+  static CONVEYOR_INLINE Vec bounded(Vec x, float bound) { return at_most(splat(bound), at_least(splat(-bound), x)); }
+
+ private:
+  const float* norm_ih(const float* vectors) const { return vectors + (peepholes ? doors * H : 0); }
+  const float* norm_hh(const float* vectors) const { return norm_ih(vectors) + gates * H; }
+  const float* norm_c(const float* vectors) const { return norm_hh(vectors) + gates * H; }
+  const float* norm_b(const float* vectors) const { return norm_c(vectors) + H; }
+
+  template <class E>
+  void normalise_sums(const RowForward<E>& at) const {
+    const long GH = gates * H;
+    float* kept = at.gates + 4 * H;
+    kept[2 * GH] = normalise(at.x_sums, GH);
+    kept[2 * GH + H] = normalise(at.h_sums, GH);
+    std::memcpy(kept, at.x_sums, static_cast<std::size_t>(GH) * sizeof(float));
+    std::memcpy(kept + GH, at.h_sums, static_cast<std::size_t>(GH) * sizeof(float));
+  }
+
+  template <class E>
+  CONVEYOR_INLINE Vec sum(const RowForward<E>& at, const float* vectors, int slot, long u) const {
+    const long m = slot * H + u, n = H - u;
+    Vec x = load(at.x_sums + m, n), h = load(at.h_sums + m, n);
+    if (norms) x *= load(norm_ih(vectors) + m, n), h *= load(norm_hh(vectors) + m, n);
+    return x + h + load(at.bias + m, n);
+  }
+
+  // The gate of that slot, the n-th of the gates proper; 1 where there is none.
+  template <class E>
+  CONVEYOR_INLINE Vec door(const RowForward<E>& at, const float* vectors, int slot, int nth, long u, Vec belt) const {
+    if (slot < 0) return splat(1.0f);
+    Vec z = sum(at, vectors, slot, u);
+    if (peepholes) z += load(vectors + nth * H + u, H - u) * belt;
+    return of_gate(bounded(z, clip));
+  }
+
+  // The belt after the step, before a unit stays as it was.
+  CONVEYOR_INLINE Vec fresh(Vec i, Vec f, Vec g, Vec c_before, const float* noise, long u) const {
+    return bounded(f * c_before + i * (g * factor(noise, 0, u, H - u)), cell_clip);
+  }
+  template <class E>
+  CONVEYOR_INLINE Vec fresh(const RowBackward<E>& at, long u) const {
+    const long n = H - u;
+    return fresh(load(at.gates + u, n), load(at.gates + H + u, n), load(at.gates + 2 * H + u, n),
+                 load(at.c_before + u, n), at.noise, u);
+  }
+
+  template <class E>
+  CONVEYOR_INLINE void show(const RowForward<E>& at, long u, Vec o, Vec belt) const {
+    const long n = H - u;
+    Vec h = o * of_belt(belt);
+    if (noise_slot[3] >= 0) {
+      const Vec m = stays(at.noise, 3, u, n);
+      h = m * load(at.h_before + u, n) + (1.0f - m) * h;
+    }
+    store(at.h + u, h, n);
+  }
+
+  template <class E>
+  CONVEYOR_INLINE void show_backward(const RowBackward<E>& at, const float* vectors, const float* belt,
+                                     const float* hat, float* dbelt, float* to_shown, long u) const {
+    const long n = H - u;
+    const Vec o = load(at.gates + 3 * H + u, n), dh = load(at.dh + u, n);
+    Vec seen = load(belt + u, n);
+    if (norms) seen = load(norm_c(vectors) + u, n) * load(hat + u, n) + load(norm_b(vectors) + u, n);
+    const Vec shown = of_belt(seen);
+    Vec d = dh * o * of_belt.slope(shown);
+    store(to_shown + u, shown, n);
+    if (at.shown) store(at.shown + u, o * shown, n);
+    if (norms) {
+      float* own = at.own + (peepholes ? doors * H : 0) + 2 * gates * H + u;
+      store(own, d * load(hat + u, n), n);
+      store(own + H, d, n);
+      d *= load(norm_c(vectors) + u, n);
+    }
+    store(dbelt + u, d, n);
+  }
+
+  // dz = d slope, of a gate that is there: put with the others.
+  template <class E>
+  CONVEYOR_INLINE Vec close(const RowBackward<E>& at, float* dz, int slot, int nth, long u, Vec d, Vec value,
+                            Vec belt) const {
+    if (slot < 0) return Vec{};
+    const Vec z = value > low && value < high ? d * of_gate.slope(value) : value != value ? value : Vec{};
+    store(dz + slot * H + u, z, H - u);
+    if (peepholes) store(at.own + nth * H + u, z * belt, H - u);
+    return z;
+  }
+
+  template <class E>
+  CONVEYOR_INLINE Vec given(const RowBackward<E>& at, int place, int slot, int nth, long u) const {
+    const long n = H - u;
+    Vec d = at.dgates ? load(at.dgates + place * H + u, n) : Vec{};
+    if (sees_gates && slot >= 0) {
+      d += load(at.dseen + nth * H + u, n);
+      if (at.dseen_n) d += load(at.dseen_n + nth * H + u, n);
+    }
+    return d;
+  }
+
+  template <class E>
+  CONVEYOR_INLINE void cell_backward(const RowBackward<E>& at, const float* vectors, const float* belts,
+                                     const float* dbelt, const float* shown, float* dz, long u) const {
+    const long n = H - u;
+    const float* gate = at.gates + u;
+    const Vec i = load(gate, n), f = load(gate + H, n), g = load(gate + 2 * H, n), o = load(gate + 3 * H, n);
+    const Vec c_before = load(at.c_before + u, n), belt = load(belts + u, n);
+    const Vec m = stays(at.noise, 2, u, n), drop = factor(at.noise, 0, u, n);
+    const auto peephole = [&](int nth) { return peepholes ? load(vectors + nth * H + u, n) : Vec{}; };
+    Vec dc = load(at.carry + u, n);
+    if (at.dcells) dc += load(at.dcells + u, n);
+    const int nth_f = slot_i >= 0, nth_o = doors - 1;
+    const Vec dz_o = close(at, dz, slot_o, nth_o, u,
+                           load(at.dh + u, n) * load(shown + u, n) + given(at, 3, slot_o, nth_o, u), o, belt);
+    Vec d = load(dbelt + u, n) + (1.0f - m) * dc;
+    if (slot_o >= 0) d += peephole(nth_o) * dz_o;
+    d = belt < cell_clip && -belt < cell_clip ? d : belt != belt ? d : Vec{};
+    Vec di = d * g * drop + given(at, 0, slot_i, 0, u);
+    const Vec df = d * c_before + given(at, 1, slot_f, nth_f, u);
+    const Vec dg = d * i * drop + given(at, 2, -1, 0, u);
+    if (coupled) di -= df;
+    const Vec dz_i = close(at, dz, slot_i, 0, u, di, i, c_before);
+    const Vec dz_f = close(at, dz, slot_f, nth_f, u, df, f, c_before);
+    const Vec dz_g = g > g_low && g < g_high ? dg * of_candidate.slope(g) : g != g ? g : Vec{};
+    store(dz + slot_g * H + u, dz_g, n);
+    Vec before = m * dc + d * f;
+    if (slot_i >= 0) before += peephole(0) * dz_i;
+    if (slot_f >= 0) before += peephole(nth_f) * dz_f;
+    store(at.carry_before + u, before, n);
+  }
+};
+
+}  // namespace CONVEYOR_ISA
+}  // namespace conveyor

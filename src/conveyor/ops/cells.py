@@ -1,0 +1,106 @@
+"""What the operators know of a cell from its name, and its weights as the kernels take them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from conveyor.equations import Weights
+from conveyor.variant import Variant
+
+
+class Cell(NamedTuple):
+    """kernel: its name there; gates: G, how many sums a unit has; kept: K, values a unit and step that training keeps;
+    sums: how many gradients of sums; belt: whether there is a c; extras: the weights a variant has besides."""
+
+    kernel: str
+    gates: int
+    kept: int
+    sums: int
+    belt: bool
+    variant: Variant | None = None
+    options: tuple[float, ...] = ()
+    extras: tuple[str, ...] = ()
+
+    def seen(self, hidden_size: int) -> int:
+        """How many values the state holds besides h: the gates of the step before."""
+        variant = self.variant
+        return len(variant.doors) * hidden_size if variant and variant.gate_recurrence else 0
+
+
+@cache
+def cell_named(name: str) -> Cell:
+    """The cell of that name: "lstm", "gru", "rnn_tanh", "rnn_relu", or `Variant.cell`."""
+    variant = Variant.of_cell(name)
+    if variant is None:
+        known = {"lstm": (4, 4, 4, True), "gru": (3, 4, 4, False)}
+        return Cell(name, *known.get(name, (1, 0, 1, False)))
+    gates = len(variant.gates)
+    kept, sums = (6 + 2 * gates, 2 * gates) if variant.layer_norm else (4, gates)
+    return Cell("lstm variant", gates, kept, sums, True, variant, variant.options, tuple(variant.extras(1)))
+
+
+def by_direction(name: str, weights: Sequence[Tensor], directions: int) -> list[Weights]:
+    """The weights of each direction, of those in a row that there are."""
+    each = len(weights) // directions
+    return [_named(name, weights[d * each : (d + 1) * each]) for d in range(directions)]
+
+
+def _named(name: str, weights: Sequence[Tensor]) -> Weights:
+    extras = cell_named(name).extras
+    plain, more = weights[: len(weights) - len(extras)], weights[len(weights) - len(extras) :]
+    w_ih, w_hh, *others = plain
+    w_hr = others.pop() if len(others) % 2 else None  # an odd one is the projection: there are two biases or none
+    b_ih, b_hh = others or (None, None)
+    return Weights(w_ih, w_hh, b_ih, b_hh, w_hr, **dict(zip(extras, more, strict=True)))
+
+
+def flat(weights: Weights) -> list[Tensor]:
+    """Those that there are, in a row."""
+    return [w for w in weights if w is not None]
+
+
+def for_kernels(name: str, weights: Sequence[Tensor], directions: int) -> list[Tensor]:
+    """The gates' recurrence beside that of h, and all vectors of a variant's own in one."""
+    if not cell_named(name).extras:
+        return list(weights)
+    return [w for of in by_direction(name, weights, directions) for w in _for_kernels(name, of)]
+
+
+def _for_kernels(name: str, of: Weights) -> list[Tensor]:
+    w_hh = of.w_hh if of.w_gh is None else torch.cat([of.w_hh, _rows_of_gates(name, of.w_gh)], dim=1)
+    vectors = flat(Weights(*of)._replace(w_gh=None))[len(flat(Weights(*of[:5]))) :]
+    return [*flat(Weights(of.w_ih, w_hh, *of[2:5])), *([torch.cat(vectors)] if vectors else [])]
+
+
+def _rows_of_gates(name: str, w_gh: Tensor) -> Tensor:
+    """[n*H, n*H] as [G*H, n*H]: the candidate sees no gate."""
+    variant = cell_named(name).variant
+    assert variant is not None
+    parts = iter(w_gh.chunk(len(variant.doors)))
+    return torch.cat([w_gh.new_zeros(len(w_gh) // len(variant.doors), w_gh.shape[1]) if gate == "g" else next(parts)
+                      for gate in variant.gates])  # fmt: skip
+
+
+def from_kernels(name: str, dweights: Sequence[Tensor], weights: Sequence[Tensor], directions: int) -> list[Tensor]:
+    """Gradients of what `for_kernels` gives, as those of the weights."""
+    variant = cell_named(name).variant
+    if variant is None or not cell_named(name).extras:
+        return list(dweights)
+    each, found = len(dweights) // directions, list[Tensor]()
+    for d, of in enumerate(by_direction(name, weights, directions)):
+        own = list(dweights[d * each : (d + 1) * each])
+        vectors = [w for w in of[6:] if w is not None]
+        parts = list(own.pop().split([len(w) for w in vectors])) if vectors else []
+        if of.w_gh is not None:
+            P, rows = of.w_hh.shape[1], own[1].chunk(len(variant.gates))
+            parts.insert(
+                0, torch.cat([row[:, P:] for gate, row in zip(variant.gates, rows, strict=True) if gate != "g"])
+            )
+            own[1] = own[1][:, :P].contiguous()
+        found += [*own, *parts]
+    return [dw.reshape(w.shape) for dw, w in zip(found, weights, strict=True)]
