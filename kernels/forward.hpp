@@ -42,7 +42,7 @@ class ForwardPass {
         layout(columns(cell)),
         outputs(P),
         places(sizes, space),
-        ahead(ticks_ahead(sizes.lanes)),
+        ahead(ticks_ahead(sizes.lanes, apart(cell))),
         keeping{f.packed},
         seen(f.packed ? keeping.take<std::uint64_t>(layout.panels) : nullptr),
         w_ih((f.packed ? keeping : space).take(layout.floats(words<E>(sizes.I)))),
@@ -183,11 +183,19 @@ class ForwardPass {
     long start;
   };
 
+  // Whether the sums of the input are wanted by themselves.
+  static bool apart(const Cell& cell) {
+    if constexpr (Cell::kByRow)
+      return cell.norms;
+    else
+      return Cell::kApart;
+  }
+
   // Few lanes: their input is projected for many ticks at once, so that its weights are not read at each. As many
   // blocks as that takes, and all alike.
-  static long ticks_ahead(const Lanes& lanes) {
+  static long ticks_ahead(const Lanes& lanes, bool apart) {
     if (lanes.count == 0 || lanes.ticks == 0) return 0;
-    if (lanes.count >= kRows) return Cell::kApart ? 1 : 0;
+    if (lanes.count >= kRows) return apart ? 1 : 0;
     return ceil_div(lanes.ticks, ceil_div(lanes.ticks * lanes.count, kProjectedRows));
   }
 
@@ -297,10 +305,24 @@ class ForwardPass {
     const Term<E> terms[] = {{Left<E>(x + n), sizes.I, weights.w_ih, weights.start},
                              {Left<E>(h_before + n), R, weights.w_hh, weights.start}};
     if constexpr (Cell::kByRow)
-      return multiply_into(layout, mine.l0, end, mine.j0, mine.j1, terms[1],
-                           Right<float>{nullptr, by_row.h_sums, layout.n, 0, L}, false);
+      sum_rows(tick, segment, mine, end, terms);
     else
       fused_step(tick, segment, mine, end, terms, at);
+  }
+
+  // The sums of all rows, in one; of a norm those of the input stay apart.
+  void sum_rows(long tick, const Segment& segment, const Share& mine, long end, const Term<E> (&terms)[2]) const {
+    const long p = ahead ? (tick - segment.from) % ahead : 0;
+    const bool goes_on = ahead && !apart(cell);
+    multiply(
+        layout, mine.l0, end, mine.j0, mine.j1, Terms<E>{terms + (ahead > 0), ahead ? 1 : 2},
+        [&](long l, long j, auto& sums) {
+          if (goes_on)
+            load_columns(layout, projected + (l * ahead + p) * layout.n, j, sums);
+          else
+            for (Vec& sum : sums) sum = Vec{};
+        },
+        [&](long l, long j, auto& sums) { store_columns(layout, by_row.h_sums + l * layout.n, j, sums); });
   }
 
   void fused_step(long tick, const Segment& segment, const Share& mine, long end, const Term<E> (&terms)[2],
@@ -321,10 +343,10 @@ class ForwardPass {
   }
 
   void step_rows(long tick, const Segment& segment, const Share& mine) const {
-    const long p = (tick - segment.from) % ahead;
+    const long p = ahead ? (tick - segment.from) % ahead : 0;
     for (long l = mine.own0; l < least(mine.own1, places.active(tick)); ++l) {
       const long n = turn(tick) + l;
-      float* const x_sums = projected + (l * ahead + p) * layout.n;
+      float* const x_sums = apart(cell) ? projected + (l * ahead + p) * layout.n : nullptr;
       float* const h_sums = by_row.h_sums + l * layout.n;
       cell.forward(
           RowForward<E>{x_sums, h_sums, bias, by_row.y_before[n], c_before[n], by_row.noise[n], gates[n], c[n], h[n]},

@@ -303,6 +303,18 @@ struct Right {
   }
 };
 
+// The sums of panel j in a row, and back.
+template <int G, class From>
+CONVEYOR_INLINE void load_columns(const Columns& columns, const From* row, long j, Vec (&sums)[G]) {
+  long n = columns.first(j);
+  for (Vec& sum : sums) sum = load(row + n, columns.n - n), n += V;
+}
+template <int G, class To>
+CONVEYOR_INLINE void store_columns(const Columns& columns, To* row, long j, const Vec (&sums)[G]) {
+  long n = columns.first(j);
+  for (const Vec& sum : sums) store(row + n, sum, columns.n - n), n += V;
+}
+
 // A plain product: to = sum over k of a[r][k] w[k], or added to what is there.
 template <class E, class To>
 void multiply_into(const Columns& columns, long r0, long r1, long j0, long j1, const Term<E>& term, const Right<To>& to,
@@ -310,19 +322,12 @@ void multiply_into(const Columns& columns, long r0, long r1, long j0, long j1, c
   multiply(
       columns, r0, r1, j0, j1, Terms<E>{&term, 1},
       [&](long r, long j, auto& sums) {
-        long n = columns.first(j);
-        for (Vec& sum : sums) {
-          sum = adds ? load(to.at(r) + n, columns.n - n) : Vec{};
-          n += V;
-        }
+        if (adds)
+          load_columns(columns, to.at(r), j, sums);
+        else
+          for (Vec& sum : sums) sum = Vec{};
       },
-      [&](long r, long j, auto& sums) {
-        long n = columns.first(j);
-        for (Vec& sum : sums) {
-          store(to.at(r) + n, sum, columns.n - n);
-          n += V;
-        }
-      });
+      [&](long r, long j, auto& sums) { store_columns(columns, to.at(r), j, sums); });
 }
 
 }  // namespace CONVEYOR_ISA

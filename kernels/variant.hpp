@@ -125,7 +125,7 @@ inline void normalise_backward(float* d, const float* hat, float scale, long cou
 // One step of one row: what the cell reads and writes.
 template <class E>
 struct RowForward {
-  float *x_sums, *h_sums;  // [G H] each, used up
+  float *x_sums, *h_sums;  // [G H] each, used up; x_sums null: they are in h_sums
   const float* bias;       // [G H]
   const E* h_before;       // [P]
   const float *c_before, *noise;
@@ -148,7 +148,7 @@ struct RowBackward {
 
 class VariantCell {
  public:
-  static constexpr bool kBelt = true, kCarries = true, kApart = true, kKeeps = true, kByRow = true;
+  static constexpr bool kBelt = true, kCarries = true, kApart = false, kKeeps = true, kByRow = true;
   using Layout = Columns;
   static long weight_row(long m, long) { return m; }
 
@@ -171,6 +171,8 @@ class VariantCell {
       from = none ? -clip : squash(splat(-clip))[0], to = none ? clip : squash(splat(clip))[0];
       if (from > to) std::swap(from, to);
     };
+    const bool plain = of_gate.kind == kSigmoid && of_candidate.kind == kTanh && of_belt.kind == kTanh;
+    usual = plain && !norms && noises == 0 && clip > 1e30f && cell_clip > 1e30f;
     bounds(of_gate, low, high), bounds(of_candidate, g_low, g_high);
   }
 
@@ -217,27 +219,59 @@ class VariantCell {
 
   template <class E>
   void forward(const RowForward<E>& at, const float* vectors) const {
+    usual ? run<true>(at, vectors) : run<false>(at, vectors);
+  }
+
+  template <class E>
+  void backward(const RowBackward<E>& at, const float* vectors) const {
+    usual ? run_backward<true>(at, vectors) : run_backward<false>(at, vectors);
+  }
+  // Of what is zoned or bounded after the projection: the part of dh that goes on to W_hr.
+  template <class E>
+  Vec through_bound(Vec dh, const E* h, long u, long n) const {
+    E bound[V];
+    store(bound, splat(proj_clip));
+    const Vec most = load(bound), y = load(h + u, n);
+    return y < most && -y < most ? dh : y != y ? dh : Vec{};
+  }
+
+  const long H;
+  int gates = 0, doors = 0, noises = 0;
+  int slot_i, slot_f, slot_g, slot_o, noise_slot[4];
+  bool coupled, peepholes, sees_gates, norms;
+  bool usual;  // the usual activations, nothing drawn, bounded or normalised: known as the program is compiled
+  Squash of_gate, of_candidate, of_belt;
+  float clip, cell_clip, proj_clip, low, high, g_low, g_high;
+
+  static CONVEYOR_INLINE Vec bounded(Vec x, float bound) { return at_most(splat(bound), at_least(splat(-bound), x)); }
+
+ private:
+  template <bool Usual, class E>
+  void run(const RowForward<E>& at, const float* vectors) const {
     if (norms) normalise_sums(at);
     for (long u = 0; u < H; u += V) {
       const long n = H - u;
       const Vec c_before = load(at.c_before + u, n);
-      const Vec i = door(at, vectors, slot_i, 0, u, c_before);
-      const Vec f = coupled ? 1.0f - i : door(at, vectors, slot_f, slot_i >= 0, u, c_before);
-      const Vec g = of_candidate(bounded(sum(at, vectors, slot_g, u), clip));
-      const Vec belt = fresh(i, f, g, c_before, at.noise, u);
-      const Vec o = door(at, vectors, slot_o, doors - 1, u, belt);
-      const Vec m = stays(at.noise, 2, u, n);
-      store(at.c + u, m * c_before + (1.0f - m) * belt, n);
+      const Vec i = door<Usual>(at, vectors, slot_i, 0, u, c_before);
+      const Vec f = coupled ? 1.0f - i : door<Usual>(at, vectors, slot_f, slot_i >= 0, u, c_before);
+      const Vec g = Usual ? tanh(sum<Usual>(at, vectors, slot_g, u))
+                          : of_candidate(bounded(sum<Usual>(at, vectors, slot_g, u), clip));
+      const Vec belt = Usual ? f * c_before + i * g : fresh(i, f, g, c_before, at.noise, u);
+      const Vec o = door<Usual>(at, vectors, slot_o, doors - 1, u, belt);
+      const Vec m = Usual ? Vec{} : stays(at.noise, 2, u, n);
+      store(at.c + u, Usual ? belt : m * c_before + (1.0f - m) * belt, n);
       store(at.gates + u, i, n);
       store(at.gates + H + u, f, n);
       store(at.gates + 2 * H + u, g, n);
       store(at.gates + 3 * H + u, o, n);
-      if (norms)
+      if (Usual)
+        store(at.h + u, o * tanh(belt), n);
+      else if (norms)
         store(at.x_sums + u, belt, n);  // the sums there have been read
       else
         show(at, u, o, belt);
     }
-    if (!norms) return;
+    if (Usual || !norms) return;
     normalise(at.x_sums, H);
     for (long u = 0; u < H; u += V) {
       const Vec belt = load(norm_c(vectors) + u, H - u) * load(at.x_sums + u, H - u) + load(norm_b(vectors) + u, H - u);
@@ -245,19 +279,19 @@ class VariantCell {
     }
   }
 
-  template <class E>
-  void backward(const RowBackward<E>& at, const float* vectors) const {
+  template <bool Usual, class E>
+  void run_backward(const RowBackward<E>& at, const float* vectors) const {
     float *belt = at.scratch, *hat = belt + H, *dbelt = hat + H, *shown = dbelt + H, *dx = shown + H,
           *dh = dx + gates * H;
-    for (long u = 0; u < H; u += V) store(belt + u, fresh(at, u), H - u);
+    for (long u = 0; u < H; u += V) store(belt + u, fresh<Usual>(at, u), H - u);
     float scale = 1;
     if (norms) {
       std::memcpy(hat, belt, static_cast<std::size_t>(H) * sizeof(float));
       scale = normalise(hat, H);
     }
-    for (long u = 0; u < H; u += V) show_backward(at, vectors, belt, hat, dbelt, shown, u);
+    for (long u = 0; u < H; u += V) show_backward<Usual>(at, vectors, belt, hat, dbelt, shown, u);
     if (norms) normalise_backward(dbelt, hat, scale, H);
-    for (long u = 0; u < H; u += V) cell_backward(at, vectors, belt, dbelt, shown, dx, u);
+    for (long u = 0; u < H; u += V) cell_backward<Usual>(at, vectors, belt, dbelt, shown, dx, u);
     if (!norms) {
       for (long m = 0; m < gates * H; m += V) store(at.dsums + m, load(dx + m, gates * H - m), gates * H - m);
       return;
@@ -279,25 +313,6 @@ class VariantCell {
     for (long m = 0; m < 2 * GH; m += V) store(at.dsums + m, load(dx + m, 2 * GH - m), 2 * GH - m);
   }
 
-  // Of what is zoned or bounded after the projection: the part of dh that goes on to W_hr.
-  template <class E>
-  Vec through_bound(Vec dh, const E* h, long u, long n) const {
-    E bound[V];
-    store(bound, splat(proj_clip));
-    const Vec most = load(bound), y = load(h + u, n);
-    return y < most && -y < most ? dh : y != y ? dh : Vec{};
-  }
-
-  const long H;
-  int gates = 0, doors = 0, noises = 0;
-  int slot_i, slot_f, slot_g, slot_o, noise_slot[4];
-  bool coupled, peepholes, sees_gates, norms;
-  Squash of_gate, of_candidate, of_belt;
-  float clip, cell_clip, proj_clip, low, high, g_low, g_high;
-
-  static CONVEYOR_INLINE Vec bounded(Vec x, float bound) { return at_most(splat(bound), at_least(splat(-bound), x)); }
-
- private:
   const float* norm_ih(const float* vectors) const { return vectors + (peepholes ? doors * H : 0); }
   const float* norm_hh(const float* vectors) const { return norm_ih(vectors) + gates * H; }
   const float* norm_c(const float* vectors) const { return norm_hh(vectors) + gates * H; }
@@ -313,32 +328,33 @@ class VariantCell {
     std::memcpy(kept + GH, at.h_sums, static_cast<std::size_t>(GH) * sizeof(float));
   }
 
-  template <class E>
+  template <bool Usual, class E>
   CONVEYOR_INLINE Vec sum(const RowForward<E>& at, const float* vectors, int slot, long u) const {
     const long m = slot * H + u, n = H - u;
-    Vec x = load(at.x_sums + m, n), h = load(at.h_sums + m, n);
-    if (norms) x *= load(norm_ih(vectors) + m, n), h *= load(norm_hh(vectors) + m, n);
+    Vec x = at.x_sums ? load(at.x_sums + m, n) : Vec{}, h = load(at.h_sums + m, n);
+    if (!Usual && norms) x *= load(norm_ih(vectors) + m, n), h *= load(norm_hh(vectors) + m, n);
     return x + h + load(at.bias + m, n);
   }
 
   // The gate of that slot, the n-th of the gates proper; 1 where there is none.
-  template <class E>
+  template <bool Usual, class E>
   CONVEYOR_INLINE Vec door(const RowForward<E>& at, const float* vectors, int slot, int nth, long u, Vec belt) const {
     if (slot < 0) return splat(1.0f);
-    Vec z = sum(at, vectors, slot, u);
+    Vec z = sum<Usual>(at, vectors, slot, u);
     if (peepholes) z += load(vectors + nth * H + u, H - u) * belt;
-    return of_gate(bounded(z, clip));
+    return Usual ? sigmoid(z) : of_gate(bounded(z, clip));
   }
 
   // The belt after the step, before a unit stays as it was.
   CONVEYOR_INLINE Vec fresh(Vec i, Vec f, Vec g, Vec c_before, const float* noise, long u) const {
     return bounded(f * c_before + i * (g * factor(noise, 0, u, H - u)), cell_clip);
   }
-  template <class E>
+  template <bool Usual, class E>
   CONVEYOR_INLINE Vec fresh(const RowBackward<E>& at, long u) const {
     const long n = H - u;
-    return fresh(load(at.gates + u, n), load(at.gates + H + u, n), load(at.gates + 2 * H + u, n),
-                 load(at.c_before + u, n), at.noise, u);
+    const Vec i = load(at.gates + u, n), f = load(at.gates + H + u, n), g = load(at.gates + 2 * H + u, n);
+    const Vec c_before = load(at.c_before + u, n);
+    return Usual ? f * c_before + i * g : fresh(i, f, g, c_before, at.noise, u);
   }
 
   template <class E>
@@ -352,15 +368,15 @@ class VariantCell {
     store(at.h + u, h, n);
   }
 
-  template <class E>
+  template <bool Usual, class E>
   CONVEYOR_INLINE void show_backward(const RowBackward<E>& at, const float* vectors, const float* belt,
                                      const float* hat, float* dbelt, float* to_shown, long u) const {
     const long n = H - u;
     const Vec o = load(at.gates + 3 * H + u, n), dh = load(at.dh + u, n);
     Vec seen = load(belt + u, n);
-    if (norms) seen = load(norm_c(vectors) + u, n) * load(hat + u, n) + load(norm_b(vectors) + u, n);
-    const Vec shown = of_belt(seen);
-    Vec d = dh * o * of_belt.slope(shown);
+    if (!Usual && norms) seen = load(norm_c(vectors) + u, n) * load(hat + u, n) + load(norm_b(vectors) + u, n);
+    const Vec shown = Usual ? tanh(seen) : of_belt(seen);
+    Vec d = dh * o * (Usual ? 1.0f - shown * shown : of_belt.slope(shown));
     store(to_shown + u, shown, n);
     if (at.shown) store(at.shown + u, o * shown, n);
     if (norms) {
@@ -373,11 +389,13 @@ class VariantCell {
   }
 
   // dz = d slope, of a gate that is there: put with the others.
-  template <class E>
+  template <bool Usual, class E>
   CONVEYOR_INLINE Vec close(const RowBackward<E>& at, float* dz, int slot, int nth, long u, Vec d, Vec value,
                             Vec belt) const {
     if (slot < 0) return Vec{};
-    const Vec z = value > low && value < high ? d * of_gate.slope(value) : value != value ? value : Vec{};
+    const Vec z = Usual                         ? d * value * (1.0f - value)
+                  : value > low && value < high ? d * of_gate.slope(value)
+                                                : (value != value ? value : Vec{});
     store(dz + slot * H + u, z, H - u);
     if (peepholes) store(at.own + nth * H + u, z * belt, H - u);
     return z;
@@ -394,30 +412,32 @@ class VariantCell {
     return d;
   }
 
-  template <class E>
+  template <bool Usual, class E>
   CONVEYOR_INLINE void cell_backward(const RowBackward<E>& at, const float* vectors, const float* belts,
                                      const float* dbelt, const float* shown, float* dz, long u) const {
     const long n = H - u;
     const float* gate = at.gates + u;
     const Vec i = load(gate, n), f = load(gate + H, n), g = load(gate + 2 * H, n), o = load(gate + 3 * H, n);
     const Vec c_before = load(at.c_before + u, n), belt = load(belts + u, n);
-    const Vec m = stays(at.noise, 2, u, n), drop = factor(at.noise, 0, u, n);
+    const Vec m = Usual ? Vec{} : stays(at.noise, 2, u, n), drop = Usual ? splat(1.0f) : factor(at.noise, 0, u, n);
     const auto peephole = [&](int nth) { return peepholes ? load(vectors + nth * H + u, n) : Vec{}; };
     Vec dc = load(at.carry + u, n);
     if (at.dcells) dc += load(at.dcells + u, n);
     const int nth_f = slot_i >= 0, nth_o = doors - 1;
-    const Vec dz_o = close(at, dz, slot_o, nth_o, u,
-                           load(at.dh + u, n) * load(shown + u, n) + given(at, 3, slot_o, nth_o, u), o, belt);
+    const Vec dz_o = close<Usual>(at, dz, slot_o, nth_o, u,
+                                  load(at.dh + u, n) * load(shown + u, n) + given(at, 3, slot_o, nth_o, u), o, belt);
     Vec d = load(dbelt + u, n) + (1.0f - m) * dc;
     if (slot_o >= 0) d += peephole(nth_o) * dz_o;
-    d = belt < cell_clip && -belt < cell_clip ? d : belt != belt ? d : Vec{};
+    if (!Usual) d = belt < cell_clip && -belt < cell_clip ? d : belt != belt ? d : Vec{};
     Vec di = d * g * drop + given(at, 0, slot_i, 0, u);
     const Vec df = d * c_before + given(at, 1, slot_f, nth_f, u);
     const Vec dg = d * i * drop + given(at, 2, -1, 0, u);
     if (coupled) di -= df;
-    const Vec dz_i = close(at, dz, slot_i, 0, u, di, i, c_before);
-    const Vec dz_f = close(at, dz, slot_f, nth_f, u, df, f, c_before);
-    const Vec dz_g = g > g_low && g < g_high ? dg * of_candidate.slope(g) : g != g ? g : Vec{};
+    const Vec dz_i = close<Usual>(at, dz, slot_i, 0, u, di, i, c_before);
+    const Vec dz_f = close<Usual>(at, dz, slot_f, nth_f, u, df, f, c_before);
+    const Vec dz_g = Usual                     ? dg * (1.0f - g * g)
+                     : g > g_low && g < g_high ? dg * of_candidate.slope(g)
+                                               : (g != g ? g : Vec{});
     store(dz + slot_g * H + u, dz_g, n);
     Vec before = m * dc + d * f;
     if (slot_i >= 0) before += peephole(0) * dz_i;
