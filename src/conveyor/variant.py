@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields, replace
-from functools import cache, cached_property
+from dataclasses import dataclass, fields, replace
+from functools import cache
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -101,40 +101,39 @@ class Variant:
         if wrong:
             raise ValueError(f"Variant: {name}={getattr(self, name)!r}: {why}")
 
-    @cached_property
+    @property
     def gates(self) -> tuple[str, ...]:
         """Those with weights of their own, the candidate g among them, in torch's order."""
         there = (self.input_gate, self.forget_gate and not self.coupled, True, self.output_gate)
         return tuple(gate for gate, is_there in zip(GATES, there, strict=True) if is_there)
 
-    @cached_property
+    @property
     def doors(self) -> tuple[str, ...]:
         """The gates proper: all but the candidate."""
         return tuple(gate for gate in self.gates if gate != "g")
 
-    @cached_property
+    @property
     def noise(self) -> tuple[str, ...]:
         """The fields that draw random numbers for each unit, row and step, in the order of `equations.Noise`."""
         return tuple(name for name in NOISE if getattr(self, name))
 
-    @cached_property
+    @property
     def squashes(self) -> tuple[Squash, Squash, Squash]:
         """The activations of the gates, the candidate and the belt, with all their numbers."""
         return _squash(self.gate_activation), _squash(self.input_activation), _squash(self.output_activation)
 
-    @cached_property
+    @property
     def in_evaluation(self) -> Variant:
         """The same without what training alone drops."""
         return replace(self, recurrent_dropout=0.0, variational_dropout=0.0, weight_dropout=0.0)
 
-    @cached_property
+    @property
     def cell(self) -> str:
         """The name by which the operators know it: "lstm", and what they compute otherwise."""
-        plain = Variant()
         changed = {
-            name: value
-            for name, value in asdict(self).items()
-            if value != getattr(plain, name) and name not in ("weight_dropout", "forget_bias")
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if getattr(self, field.name) != field.default and field.name not in ("weight_dropout", "forget_bias")
         }
         return "lstm" + (json.dumps(changed, sort_keys=True) if changed else "")
 
@@ -160,7 +159,7 @@ class Variant:
         } if self.layer_norm else {}  # fmt: skip
         return {**seen, **peepholes, **norms}
 
-    @cached_property
+    @property
     def options(self) -> tuple[float, ...]:
         """All of it as numbers, in the order in which `kernels/variant.hpp` reads them."""
         there = (gate in self.gates for gate in ("i", "f", "o"))

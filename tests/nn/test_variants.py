@@ -100,10 +100,13 @@ def test_bfloat16_is_close(name: str) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in lstm.parameters())
 
 
-@pytest.mark.parametrize("name", ["peephole", "layer-norm", "zoneout"])
+@pytest.mark.parametrize("name", ["layer-norm", "zoneout"])
 def test_compiles_whole(name: str) -> None:
-    lstm, x = LSTM(5, 7, variant=name).eval(), torch.randn(9, 3, 5)
-    assert torch.equal(torch.compile(lstm, fullgraph=True)(x)[0], lstm(x)[0])
+    lstm, x = LSTM(5, 7, variant=name), torch.randn(9, 3, 5)
+    compiled = torch.compile(lstm, fullgraph=True)
+    compiled(x)[0].sum().backward()
+    lstm.eval()
+    assert torch.equal(compiled(x)[0], lstm(x)[0])
 
 
 @pytest.mark.parametrize("name", NAMES)

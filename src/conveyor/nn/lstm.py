@@ -111,6 +111,7 @@ class LSTM(Recurrent):
         self.variant = variant
         of = checks.variant(variant, forget_bias, bias, proj_size)
         self.forget_bias = of.forget_bias
+        self._cells = (of.in_evaluation.cell, of.cell)  # by self.training
         super().__init__(
             len(of.gates), input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size,
             checkpoint_every, device, dtype, None if of == Variant() else of,
@@ -139,9 +140,9 @@ class LSTM(Recurrent):
     ) -> Any:
         """Output, the states (h_n, c_n) at each row's end, and the gates if asked for; see the class for shapes."""
         h_0, c_0 = checks.pair(self._get_name(), hx)
-        variant = self._variant
-        cell = "lstm" if variant is None else (variant if self.training else variant.in_evaluation).cell
-        output, run = self._run(cell, input, {"h_0": h_0, "c_0": c_0}, lengths, resets, return_gates)
+        output, run = self._run(
+            self._cells[self.training], input, {"h_0": h_0, "c_0": c_0}, lengths, resets, return_gates
+        )
         last = (run.states[0], run.states[1])
         return (output, last, run.gates) if return_gates else (output, last)
 

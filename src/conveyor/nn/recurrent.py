@@ -51,6 +51,7 @@ class Recurrent(nn.Module):
         self.checkpoint_every = checkpoint_every
         self._directions = D = 2 if bidirectional else 1
         self._variant = variant
+        self._variants = None if variant is None else (variant.in_evaluation, variant)  # by self.training
         self._weights = parameters.layers(gates, input_size, hidden_size, proj_size, bias, num_layers, D, variant)
         for part in self._weights:
             parameters.register(self, part, device, dtype)
@@ -147,10 +148,10 @@ class Recurrent(nn.Module):
                 x = functional.dropout(x, self.dropout)
             here = slice(layer * D, (layer + 1) * D)
             part = [parameters.named(tensors, self.bias, self._variant) for tensors in weights[here]]
-            if variant := self._variant:
-                of_call = variant if self.training else variant.in_evaluation
-                options["noise"] = noise.draw(of_call, x, D, self.hidden_size, self.training)
-                part = [noise.dropped(w, of_call.weight_dropout) if of_call.weight_dropout else w for w in part]
+            if self._variants:
+                variant = self._variants[self.training]
+                options["noise"] = noise.draw(variant, x, D, self.hidden_size, self.training)
+                part = [noise.dropped(w, variant.weight_dropout) if variant.weight_dropout else w for w in part]
             h, c = (h_0, c_0) if L == 1 else (h_0[here], None if c_0 is None else c_0[here])
             layers.append(ops.layer(cell, x, h, c, part, every=self.checkpoint_every, **options))
             x = layers[-1].output

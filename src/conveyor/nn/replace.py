@@ -25,7 +25,7 @@ _OWN = {LSTM: [*_LAYER, "proj_size"], GRU: _LAYER, RNN: [*_LAYER, "nonlinearity"
 # What each side keeps for itself, and makes anew on the other.
 _INTERNAL = {
     "mode", "_all_weights", "_flat_weights", "_flat_weights_names", "_flat_weight_refs",
-    "_weights", "_directions", "forget_bias", "checkpoint_every",
+    "_weights", "_directions", "_cells", "_variant", "_variants", "forget_bias", "checkpoint_every", "variant",
 }  # fmt: skip
 
 
