@@ -1,12 +1,15 @@
 """What a recurrent layer refuses: torch's exception types; where, expected, got, what to do."""
 
 import difflib
+import reprlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor
+from torch._subclasses.fake_tensor import is_fake
 from torch.nn.utils.rnn import PackedSequence
 
 from conveyor.equations import NONLINEARITIES
@@ -131,14 +134,36 @@ def packed(where: str, input: PackedSequence, lengths: object, h_0: Tensor | Non
 
 
 def lengths(where: str, lengths: object) -> Tensor:
-    """Whole numbers, as a tensor; the values are the operator's to check, which compiled graphs keep."""
+    """Whole numbers, as a tensor."""
     if isinstance(lengths, int | list | tuple):
-        lengths = torch.tensor(lengths) if lengths not in ([], ()) else torch.empty(0, dtype=torch.int64)
+        try:
+            lengths = torch.tensor(lengths) if lengths not in ([], ()) else torch.empty(0, dtype=torch.int64)
+        except (TypeError, ValueError, RuntimeError) as error:
+            got = reprlib.repr(lengths)
+            raise RuntimeError(f"[{where}] lengths: expected ints from 0 to T, got {got}; give each row one") from error
     if not isinstance(lengths, Tensor):
         raise TypeError(f"[{where}] lengths: expected a tensor or a list of ints, got {type(lengths).__name__}")
     if lengths.dtype is torch.bool or lengths.is_floating_point() or lengths.is_complex():
         raise RuntimeError(f"[{where}] lengths: expected torch.int64, got {lengths.dtype}; convert lengths.long()")
     return lengths
+
+
+def within(where: str, lengths: Tensor, steps: int, like: Tensor) -> None:
+    """None below 0 or above T, where there are values: compiled graphs leave them to the kernels."""
+    if torch.compiler.is_compiling():
+        return
+    values = lengths
+    while is_functorch_wrapped_tensor(values):
+        values = get_unwrapped(values)
+    if lengths.is_meta:
+        device(where, "lengths", lengths, like)
+    if values.is_meta or (type(values) is not Tensor and is_fake(values)):
+        return
+    all = values.tolist() if values.dim() == 1 else values.reshape(-1).tolist()
+    if all and not 0 <= min(all) <= max(all) <= steps:
+        row, wrong = next((row, n) for row, n in enumerate(all) if not 0 <= n <= steps)
+        place = f"row {row}" if values.dim() == lengths.dim() else "a row"  # of some sample, under vmap
+        raise RuntimeError(f"[{where}] lengths: expected 0 to T = {steps} steps in every row, got {wrong} in {place}")
 
 
 def resets(where: str, resets: Tensor, size: Shape, symbols: str, like: Tensor) -> None:

@@ -115,6 +115,7 @@ class Recurrent(nn.Module):
                 checks.tensor(where, name, state, (len(weights), *batch, size), symbols, like)
         if lengths is not None:
             checks.shape(where, "lengths", lengths, batch, "[B]" if batch else "one number, a tensor []")
+            checks.within(where, lengths, input.shape[1 if batch and batch_first else 0], like)
         if resets is not None:
             symbols = "[T]" if not batch else "[B, T]" if batch_first else "[T, B]"
             checks.resets(where, resets, input.shape[:-1], symbols, like)
