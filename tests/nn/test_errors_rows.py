@@ -170,6 +170,28 @@ def packed(*lengths: int, features: int = I, dtype: torch.dtype = torch.float32,
     return nn.utils.rnn.pack_padded_sequence(input, list(lengths), **options)
 
 
+def counted(*counts: int) -> Any:
+    return packed(5, 3)._replace(batch_sizes=torch.tensor(counts, dtype=torch.int64))
+
+
+def ordered(*rows: int) -> Any:
+    return packed(5, 3, enforce_sorted=False)._replace(sorted_indices=torch.tensor(rows))
+
+
+def sizes(steps: int, *got: int) -> str:
+    return (
+        rf"input\.batch_sizes: expected numbers above zero that never rise and sum up to {steps} steps, "
+        rf"got \{list(got)}; make it with torch\.nn\.utils\.rnn\.pack_padded_sequence"
+    )
+
+
+def order(*got: int) -> str:
+    return (
+        rf"input\.sorted_indices: expected each of the rows 0 to 1 once, got \{list(got)}; "
+        r"make it with torch\.nn\.utils\.rnn\.pack_padded_sequence"
+    )
+
+
 PACKED: dict[str, tuple[type[Exception], Call, str]] = {
     "states of another batch": (
         RuntimeError,
@@ -189,7 +211,12 @@ PACKED: dict[str, tuple[type[Exception], Call, str]] = {
     "features": (
         RuntimeError,
         lambda m: m(packed(5, 3, features=7)),
-        r"input: expected \[T, B, I\] = \[5, 2, 3\], got \[5, 2, 7\]",
+        r"input\.data: expected \[N, I\] = \[8, 3\], got \[8, 7\]",
+    ),
+    "one dimension": (
+        RuntimeError,
+        lambda m: m(packed(5, 3)._replace(data=zeros(8))),
+        r"input\.data: expected \[N, I\] = \[8, 3\], got \[8\]",
     ),
     "float64": (
         ValueError,
@@ -201,22 +228,18 @@ PACKED: dict[str, tuple[type[Exception], Call, str]] = {
         lambda m: m(packed(4, 3), resets=torch.zeros(T, B, dtype=torch.bool)),
         r"resets: expected \[T, B\] = \[4, 2\], got \[5, 2\]",
     ),
-    "an order of more rows": (
-        RuntimeError,
-        lambda m: m(packed(3, 5, enforce_sorted=False)._replace(sorted_indices=torch.arange(3))),
-        r"input: expected a PackedSequence whose batch_sizes fall from 3 rows and sum up to 8 steps, "
-        r"got \[2, 2, 2, 1, 1\]; make it with torch\.nn\.utils\.rnn\.pack_padded_sequence",
-    ),
     "steps that are missing": (
         RuntimeError,
         lambda m: m(packed(5, 3)._replace(data=zeros(7, I))),
-        r"input: expected a PackedSequence whose batch_sizes fall from 2 rows and sum up to 7 steps, got .*",
+        sizes(7, 2, 2, 2, 1, 1),
     ),
-    "sizes that rise": (
-        RuntimeError,
-        lambda m: m(packed(5, 3)._replace(batch_sizes=torch.tensor([2, 1, 2, 2, 1]))),
-        r"input: expected a PackedSequence whose batch_sizes fall from 2 rows and sum up to 8 steps, got .*",
-    ),
+    "sizes that rise": (RuntimeError, lambda m: m(counted(2, 1, 2, 2, 1)), sizes(8, 2, 1, 2, 2, 1)),
+    "sizes of nothing": (RuntimeError, lambda m: m(counted(2, 2, 2, 2, 0)), sizes(8, 2, 2, 2, 2, 0)),
+    "no sizes": (RuntimeError, lambda m: m(counted()), sizes(8)),
+    "an order of more rows": (RuntimeError, lambda m: m(ordered(0, 1, 2)), order(0, 1, 2)),
+    "an order of fewer rows": (RuntimeError, lambda m: m(ordered(0)), order(0)),
+    "an order of other rows": (RuntimeError, lambda m: m(ordered(0, 7)), order(0, 7)),
+    "an order of one row twice": (RuntimeError, lambda m: m(ordered(1, 1)), order(1, 1)),
 }
 
 

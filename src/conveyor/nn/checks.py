@@ -18,6 +18,7 @@ from conveyor.nn.precision import autocast
 from conveyor.variant import VARIANTS, Variant
 
 Shape = Sequence[int]
+PACK = "make it with torch.nn.utils.rnn.pack_padded_sequence"
 
 
 def tracing() -> bool:
@@ -116,19 +117,25 @@ def step(where: str, name: str, tensor: Tensor, symbols: str, single: str) -> No
         )
 
 
-def packed(where: str, input: PackedSequence, lengths: object, h_0: Tensor | None) -> int:
+def packed(where: str, input: PackedSequence, features: int, lengths: object, h_0: Tensor | None) -> int:
     """How many rows a PackedSequence has, which counts its steps right and brings its own lengths."""
     if lengths is not None:
         raise RuntimeError(f"[{where}] lengths: expected None with a PackedSequence, which has its own")
-    data, counts, order, _ = input
+    data, sizes, order, _ = input
+    shape(where, "input.data", data, (*data.shape[:1], features), "[N, I]")
     if torch.compiler.is_compiling():  # sizes, where they tell it: the value would break the graph in two
-        return len(order) if order is not None else int(counts[0]) if h_0 is None else h_0.shape[1]
-    rows = int(counts[0]) if order is None else len(order)
-    falling = counts[0] == rows and counts[-1] > 0 and bool((counts.diff() <= 0).all())
-    if not falling or int(counts.sum()) != len(data):
+        return len(order) if order is not None else int(sizes[0]) if h_0 is None else h_0.shape[1]
+    counts, N = sizes.tolist(), len(data)  # a list at once: each question put to a tensor costs a microsecond
+    if not counts or counts[-1] < 1 or counts != sorted(counts, reverse=True) or sum(counts) != N:
         raise RuntimeError(
-            f"[{where}] input: expected a PackedSequence whose batch_sizes fall from {rows} rows and sum up to "
-            f"{len(data)} steps, got {counts.tolist()}; make it with torch.nn.utils.rnn.pack_padded_sequence"
+            f"[{where}] input.batch_sizes: expected numbers above zero that never rise and sum up to {N} steps, "
+            f"got {reprlib.repr(counts)}; {PACK}"
+        )
+    rows: int = counts[0]
+    if order is not None and order.is_cpu and sorted(order.tolist()) != list(range(rows)):
+        raise RuntimeError(
+            f"[{where}] input.sorted_indices: expected each of the rows 0 to {rows - 1} once, "
+            f"got {reprlib.repr(order.tolist())}; {PACK}"
         )
     return rows
 

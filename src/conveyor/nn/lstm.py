@@ -76,9 +76,9 @@ class LSTM(Recurrent):
     Raises:
         TypeError, ValueError: constructor arguments of the wrong type or out of range; an input that is no
             tensor, not of 2 or 3 dimensions, or not of the weights' dtype; lengths or resets that are no tensor.
-        RuntimeError: shapes that do not fit, T = 0, tensors on several devices; lengths below 0 or above T,
-            not as many as rows, or not of whole numbers; resets that are not bool; a PackedSequence that is
-            given lengths or does not fit its own batch_sizes.
+        RuntimeError: a dtype of whole numbers; shapes that do not fit, T = 0, sparse tensors, tensors on several
+            devices; lengths below 0 or above T, not as many as rows, or not of whole numbers; resets that are not
+            bool; a PackedSequence that is given lengths or does not fit its own batch_sizes and sorted_indices.
 
     >>> import torch
     >>> from conveyor import LSTM

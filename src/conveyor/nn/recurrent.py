@@ -77,7 +77,7 @@ class Recurrent(nn.Module):
         if not isinstance(input, PackedSequence):
             run = self._padded(cell, input, states, lengths, resets, gates, self.batch_first)
             return run.output, run
-        batch = checks.packed(self._get_name(), input, lengths, states["h_0"])
+        batch = checks.packed(self._get_name(), input, self.input_size, lengths, states["h_0"])
         x, lengths, places = packing.padded(input, batch)
         run = self._padded(cell, x, states, lengths, resets, gates, False)
         return packing.repacked(run.output, places, input), run
