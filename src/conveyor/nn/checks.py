@@ -33,6 +33,8 @@ def sizes(**named: object) -> None:
             raise TypeError(f"{name}: expected an int, got {size!r} of type {type(size).__name__}")
         if size <= 0:
             raise ValueError(f"{name}: expected an int greater than zero, got {size}")
+        if size >= 2**63:
+            raise ValueError(f"{name}: expected an int below 2^63, got {size}")
 
 
 def flags(**named: object) -> None:
@@ -40,6 +42,12 @@ def flags(**named: object) -> None:
     for name, flag in named.items():
         if not isinstance(flag, bool):
             raise TypeError(f"{name}: expected True or False, got {flag!r} of type {type(flag).__name__}")
+
+
+def dtype(dtype: object) -> None:
+    """One of numbers that take gradients; what is no dtype at all, torch refuses."""
+    if isinstance(dtype, torch.dtype) and not (dtype.is_floating_point or dtype.is_complex):
+        raise RuntimeError(f"dtype: expected a floating one, torch.float32 for instance, got {dtype}")
 
 
 def projection(size: object, hidden_size: int) -> None:
@@ -190,8 +198,10 @@ def weights(where: str, layout: list[Weight], tensors: list[Tensor], like: Tenso
 
 
 def tensor(where: str, name: str, tensor: Tensor, size: Shape, symbols: str, like: Tensor) -> None:
-    """Of that shape, and of the device and dtype of `like`."""
+    """Dense, of that shape, and of the device and dtype of `like`."""
     shape(where, name, tensor, size, symbols)
+    if tensor.layout is not torch.strided:
+        raise RuntimeError(f"[{where}] {name}: expected a dense tensor, got {tensor.layout}; convert {name}.to_dense()")
     device(where, name, tensor, like)
     if tensor.dtype != like.dtype and not _converted(tensor):
         raise RuntimeError(

@@ -37,6 +37,7 @@ class Recurrent(nn.Module):
         super().__init__()
         checks.sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         checks.sizes(checkpoint_every=checkpoint_every)
+        checks.dtype(dtype)
         checks.projection(proj_size, hidden_size)
         checks.flags(bias=bias, batch_first=batch_first, bidirectional=bidirectional)
         checks.dropout(dropout, num_layers)
