@@ -243,6 +243,16 @@ def test_a_jacobian_with_checkpoints_and_lengths() -> None:
     torch.testing.assert_close(jacrev(sums)(input, 2), jacrev(sums)(input, 1))
 
 
+def test_many_cotangents_with_checkpoints_and_lengths(agree: Agree) -> None:
+    of, input, lengths = weights("lstm", 1), torch.randn(9, 20, I, requires_grad=True), torch.randint(0, 10, (20,))
+    zeros = torch.zeros(1, 20, H)
+    output = ops.layer("lstm", input, zeros, zeros, by_direction("lstm", of, 1), lengths=lengths, every=2).output
+    cotangents = torch.randn(N, *output.shape)
+    (found,) = torch.autograd.grad(output, input, cotangents, is_grads_batched=True, retain_graph=True)
+    for n in range(N):
+        agree(found[n], torch.autograd.grad(output, input, cotangents[n], retain_graph=True)[0].double())
+
+
 def test_nan_past_the_end_reaches_no_samples_gradient() -> None:
     loss, of = loss_of("gru", 1, None, lengths=torch.tensor([3, 0, 2, 1])), weights("gru", 1)
     inputs = torch.randn(N, T, B, I)

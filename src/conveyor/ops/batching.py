@@ -53,7 +53,9 @@ def _recurrent_backward(info: Any, in_dims: Any, cell: str, *arguments):  # type
     operator = torch.ops.conveyor.recurrent_backward
     weights, of_weights, wanted = arguments[8], dims[8], arguments[16:]
     projected = len(weights) // arguments[6].shape[0 if dims[6] != 0 else 1] % 2 == 1
-    if any(dim is not None for dim in of_weights) or ((projected or cell_named(cell).variant) and wanted[2]):
+    elsewhere = arguments[15] > 1 and dims[11] is None  # belts kept of one batch stand in other lanes of a larger one
+    summed = (projected or cell_named(cell).variant) and wanted[2]
+    if any(dim is not None for dim in of_weights) or summed or elsewhere:
         return _each(operator, N, in_dims, cell, *arguments)
     rows = (1, 1, 1, 2, 2, 1, 1, 1, None, 1, 2, 2, 0, 1, 2)
     folded = [
