@@ -1,8 +1,12 @@
 """What a call will run on, told before it runs."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
+from torch.func import grad, jvp, vmap
+from torch.nn.utils.rnn import pack_padded_sequence
 
 import conveyor
 from conveyor import _kernels, explain
@@ -35,6 +39,42 @@ def test_what_takes_a_call_off_the_kernels() -> None:
     assert "float64" in str(explain(lstm.double(), x.double()))
     with torch.autograd.forward_ad.dual_level():
         assert "forward-mode" in str(explain(lstm.float(), x))
+
+
+@pytest.mark.parametrize("enforce_sorted", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_packed_sequences(dtype: torch.dtype, enforce_sorted: bool) -> None:
+    packed = pack_padded_sequence(torch.randn(5, 2, 3, dtype=dtype), [5, 3], enforce_sorted=enforce_sorted)
+    (call,) = explain(conveyor.LSTM(3, 8, dtype=dtype), packed)
+    assert (call.path, call.dtype) == ("kernels" if dtype is torch.float32 else "equations", dtype)
+
+
+@pytest.mark.parametrize("lengths", [[5, 3], torch.tensor([5, 3])], ids=["list", "tensor"])
+def test_lengths(lengths: Any) -> None:
+    """Which have no values here."""
+    for module in (conveyor.LSTM(3, 8), conveyor.GRU(3, 8)):
+        assert explain(module, torch.randn(5, 2, 3), lengths=lengths)[0].path == "kernels"
+        wide = explain(module.double(), torch.randn(5, 2, 3).double(), lengths=lengths)
+        assert wide[0].path == "equations"
+
+
+def test_under_transforms() -> None:
+    lstm, x, told = conveyor.LSTM(3, 8), torch.randn(4, 5, 2, 3), []
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        told.extend(explain(lstm, x))
+        return x.sum()
+
+    jvp(run, (x[0],), (x[0],))
+    grad(run)(x[0])
+    vmap(run)(x)
+    assert [call.path for call in told] == ["equations", "kernels", "kernels"]
+    assert "forward-mode" in str(told[0])
+
+
+def test_what_is_no_module() -> None:
+    with pytest.raises(TypeError, match=r"^\[explain\] module: expected a torch\.nn\.Module, got int$"):
+        explain(3, torch.randn(5, 2, 3))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("sizes", "threads"), [((2, 1, 3, 4), 1), ((100, 64, 256, 256), 2)])

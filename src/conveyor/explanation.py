@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.utils.rnn import PackedSequence
+from torch.utils._pytree import tree_map
 
 from conveyor import _kernels, ops
 from conveyor.ops.cells import cell_named
@@ -65,10 +69,23 @@ def explain(module: nn.Module, *args: Any, **kwargs: Any) -> Explanation:
         path = "equations" if reason else "kernels"
         calls.append(Call(where[-1], cell, path, reason, _kernels.isa(), threads, input.dtype, keeps))
 
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"[explain] module: expected a torch.nn.Module, got {type(module).__name__}")
     with _Places(module, where), ops.watching(watch), FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        fake = torch.utils._pytree.tree_map_only(Tensor, mode.from_tensor, (args, kwargs))
+        fake = tree_map(partial(_shape, mode), (args, kwargs), is_leaf=lambda part: isinstance(part, PackedSequence))
         module(*fake[0], **fake[1])
     return calls
+
+
+def _shape(mode: FakeTensorMode, part: Any) -> Any:
+    """A tensor without its values; of a PackedSequence the data alone, since the others count its rows."""
+    if isinstance(part, PackedSequence):
+        return part._replace(data=_shape(mode, part.data))
+    if not isinstance(part, Tensor):
+        return part
+    if is_functorch_wrapped_tensor(part):  # what a transform wraps cannot always be copied: the view of a dual number
+        return torch.empty(part.shape, dtype=part.dtype, device=part.device)
+    return mode.from_tensor(part)
 
 
 def _keeps(every: int) -> str:

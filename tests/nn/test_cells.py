@@ -164,6 +164,10 @@ def test_bad_arguments() -> None:
         LSTMCell(I, H)(zeros(B, I), zeros(B, H))
     with pytest.raises(TypeError, match=r"^\[GRUCell\] input: expected a tensor \[B, I\], got list$"):
         GRUCell(I, H)([1.0])
+    with pytest.raises(RuntimeError, match=r"^\[GRUCell\] input: expected a dense tensor, got torch.sparse_coo"):
+        GRUCell(I, H)(zeros(B, I).to_sparse())
+    with pytest.raises(RuntimeError, match=r"^dtype: expected a floating one, torch.float32 for instance, got torch."):
+        RNNCell(I, H, dtype=torch.int32)
     with pytest.raises(ValueError, match=r"nonlinearity: expected one of \['tanh', 'relu'\], got 'sigmoid'"):
         RNNCell(I, H, nonlinearity="sigmoid")
     with pytest.raises(ValueError, match="hidden_size: expected an int greater than zero, got 0"):

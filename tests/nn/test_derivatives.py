@@ -117,3 +117,14 @@ def test_a_gradient_penalty(make: Any, agree: Agree) -> None:
         found.append(torch.autograd.grad((slope.norm() - 1).square(), [input, *module.parameters()]))
     for mine, witness in zip(*found, strict=True):
         agree(mine, witness)
+
+
+def test_vectorized_jacobians(make: Any) -> None:
+    ours, input = make(3, 4, num_layers=2, bidirectional=True)[0], torch.randn(T, B, 3)
+
+    def call(x: Tensor) -> Tensor:
+        output: Tensor = ours(x, lengths=CUTS["lengths"])[0]
+        return output
+
+    found = torch.autograd.functional.jacobian(call, input, vectorize=True)
+    torch.testing.assert_close(found, torch.autograd.functional.jacobian(call, input))

@@ -36,7 +36,7 @@ CONSTRUCTOR: list[tuple[dict[str, Any], str]] = [
     ({"dropout": 1.5}, "dropout: expected a probability between 0 and 1, got 1.5"),
     ({"dropout": True}, "dropout: expected a probability between 0 and 1, got True"),
     ({"dropout": "much"}, "dropout: expected a probability between 0 and 1, got 'much'"),
-    ({"dtype": torch.int32}, "Only Tensors of floating point"),
+    ({"dtype": torch.int32}, "dtype: expected a floating one, torch.float32 for instance, got torch.int32"),
 ]
 
 
@@ -91,6 +91,11 @@ CALLS: dict[str, tuple[dict[str, Any], Call, str]] = {
         lambda m: m(zeros(T, B, I, dtype=torch.float64)),
         "input: expected torch.float32 like the weights, got torch.float64; convert input.to(torch.float32)",
     ),
+    "sparse": (
+        {},
+        lambda m: m(zeros(T, B, I).to_sparse()),
+        "input: expected a dense tensor, got torch.sparse_coo; convert input.to_dense()",
+    ),
     "device": (
         {},
         lambda m: m(zeros(T, B, I, device="meta")),
@@ -144,6 +149,12 @@ def test_call(ours: Any, torchs: Any, case: str) -> None:
         call(ours(I, H, **options))
     assert caught.type is witness.type
     assert str(caught.value) == f"[{ours.__name__}] {text}"
+
+
+@pytest.mark.parametrize("name", ["hidden_size", "num_layers", "checkpoint_every"])
+def test_a_size_no_machine_can_count(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{name}: expected an int below 2\^63, got 1{'0' * 30}$"):
+        LSTM(**({"input_size": I, "hidden_size": H} | {name: 10**30}))
 
 
 PROJECTIONS: list[tuple[object, str]] = [

@@ -171,3 +171,9 @@ def test_weight_norm_of_old() -> None:
     torch.testing.assert_close(model(x), want)
     model(x)[0].sum().backward()
     assert model[0].weight_hh_l0_g.grad is not None
+
+
+@pytest.mark.parametrize("exchange", [replace, restore])
+def test_what_is_no_module(exchange: Any) -> None:
+    with pytest.raises(TypeError, match=rf"^\[{exchange.__name__}\] model: expected a torch\.nn\.Module, got str$"):
+        exchange("abc")

@@ -155,11 +155,11 @@ def test_what_lies_past_the_end_does_not_matter(cell: str) -> None:
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_wrong_lengths_are_refused(cell: str) -> None:
+    """By the kernels, which would read past the end; for the equations the layers ask, as for every call."""
     tensors = problem(cell, 5, 3, 4, 6)
     for wrong in (-1, 6):
-        for dtype in (torch.float32, torch.float64):
-            with pytest.raises(RuntimeError, match=f"expected 0 to T = 5 steps in every row, got {wrong} in row 1"):
-                solve(cell, tensors, dtype, lengths=torch.tensor([5, wrong, 0]))
+        with pytest.raises(RuntimeError, match=f"expected 0 to T = 5 steps in every row, got {wrong} in row 1"):
+            solve(cell, tensors, lengths=torch.tensor([5, wrong, 0]))
 
 
 @pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])

@@ -163,6 +163,21 @@ def test_a_jacobian(agree: Agree) -> None:
     agree(jacrev(last)(input), jacrev(last)(input.double()))
 
 
+@pytest.mark.parametrize("names", ["", "lengths resets"])
+@pytest.mark.parametrize(("cell", "P"), [*((cell, None) for cell in CELLS), ("lstm", 3)])
+def test_many_cotangents_at_once(cell: str, P: int | None, names: str, agree: Agree) -> None:
+    """Autograd's own vmap, which is not that of torch.func."""
+    loss, of, input = loss_of(cell, 2, P, **options(names)), weights(cell, 2, P), torch.randn(T, B, I)
+    leaves = [t.requires_grad_() for t in (input, *of)]
+    values, cotangents = torch.stack([loss(of, input), loss(of, 2 * input)]), torch.randn(N, 2)
+    found = torch.autograd.grad(values, leaves, cotangents, is_grads_batched=True, retain_graph=True)
+    for n in range(N):
+        for got, want in zip(found, torch.autograd.grad(values, leaves, cotangents[n], retain_graph=True), strict=True):
+            agree(got[n], want.double())
+    with pytest.raises(RuntimeError, match="expected create_graph=False with is_grads_batched=True"):
+        torch.autograd.grad(values, leaves, cotangents, is_grads_batched=True, create_graph=True)
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_checkpointing_gives_the_same(cell: str) -> None:
     """torch's own, which runs the layer again."""
@@ -226,6 +241,16 @@ def test_a_jacobian_with_checkpoints_and_lengths() -> None:
         return done.output.sum((0, 1))
 
     torch.testing.assert_close(jacrev(sums)(input, 2), jacrev(sums)(input, 1))
+
+
+def test_many_cotangents_with_checkpoints_and_lengths(agree: Agree) -> None:
+    of, input, lengths = weights("lstm", 1), torch.randn(9, 20, I, requires_grad=True), torch.randint(0, 10, (20,))
+    zeros = torch.zeros(1, 20, H)
+    output = ops.layer("lstm", input, zeros, zeros, by_direction("lstm", of, 1), lengths=lengths, every=2).output
+    cotangents = torch.randn(N, *output.shape)
+    (found,) = torch.autograd.grad(output, input, cotangents, is_grads_batched=True, retain_graph=True)
+    for n in range(N):
+        agree(found[n], torch.autograd.grad(output, input, cotangents[n], retain_graph=True)[0].double())
 
 
 def test_nan_past_the_end_reaches_no_samples_gradient() -> None:

@@ -17,6 +17,7 @@ class Cell(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         checks.sizes(input_size=input_size, hidden_size=hidden_size)
+        checks.dtype(dtype)
         self.input_size = input_size
         self.hidden_size = hidden_size
         self.bias = bias

@@ -1,12 +1,15 @@
 """What a recurrent layer refuses: torch's exception types; where, expected, got, what to do."""
 
 import difflib
+import reprlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor
+from torch._subclasses.fake_tensor import is_fake
 from torch.nn.utils.rnn import PackedSequence
 
 from conveyor.equations import NONLINEARITIES
@@ -15,6 +18,7 @@ from conveyor.nn.precision import autocast
 from conveyor.variant import VARIANTS, Variant
 
 Shape = Sequence[int]
+PACK = "make it with torch.nn.utils.rnn.pack_padded_sequence"
 
 
 def tracing() -> bool:
@@ -29,6 +33,8 @@ def sizes(**named: object) -> None:
             raise TypeError(f"{name}: expected an int, got {size!r} of type {type(size).__name__}")
         if size <= 0:
             raise ValueError(f"{name}: expected an int greater than zero, got {size}")
+        if size >= 2**63:
+            raise ValueError(f"{name}: expected an int below 2^63, got {size}")
 
 
 def flags(**named: object) -> None:
@@ -36,6 +42,12 @@ def flags(**named: object) -> None:
     for name, flag in named.items():
         if not isinstance(flag, bool):
             raise TypeError(f"{name}: expected True or False, got {flag!r} of type {type(flag).__name__}")
+
+
+def dtype(dtype: object) -> None:
+    """One of numbers that take gradients; what is no dtype at all, torch refuses."""
+    if isinstance(dtype, torch.dtype) and not (dtype.is_floating_point or dtype.is_complex):
+        raise RuntimeError(f"dtype: expected a floating one, torch.float32 for instance, got {dtype}")
 
 
 def projection(size: object, hidden_size: int) -> None:
@@ -113,32 +125,60 @@ def step(where: str, name: str, tensor: Tensor, symbols: str, single: str) -> No
         )
 
 
-def packed(where: str, input: PackedSequence, lengths: object, h_0: Tensor | None) -> int:
+def packed(where: str, input: PackedSequence, features: int, lengths: object, h_0: Tensor | None) -> int:
     """How many rows a PackedSequence has, which counts its steps right and brings its own lengths."""
     if lengths is not None:
         raise RuntimeError(f"[{where}] lengths: expected None with a PackedSequence, which has its own")
-    data, counts, order, _ = input
+    data, sizes, order, _ = input
+    shape(where, "input.data", data, (*data.shape[:1], features), "[N, I]")
     if torch.compiler.is_compiling():  # sizes, where they tell it: the value would break the graph in two
-        return len(order) if order is not None else int(counts[0]) if h_0 is None else h_0.shape[1]
-    rows = int(counts[0]) if order is None else len(order)
-    falling = counts[0] == rows and counts[-1] > 0 and bool((counts.diff() <= 0).all())
-    if not falling or int(counts.sum()) != len(data):
+        return len(order) if order is not None else int(sizes[0]) if h_0 is None else h_0.shape[1]
+    counts, N = sizes.tolist(), len(data)  # a list at once: each question put to a tensor costs a microsecond
+    if not counts or counts[-1] < 1 or counts != sorted(counts, reverse=True) or sum(counts) != N:
         raise RuntimeError(
-            f"[{where}] input: expected a PackedSequence whose batch_sizes fall from {rows} rows and sum up to "
-            f"{len(data)} steps, got {counts.tolist()}; make it with torch.nn.utils.rnn.pack_padded_sequence"
+            f"[{where}] input.batch_sizes: expected numbers above zero that never rise and sum up to {N} steps, "
+            f"got {reprlib.repr(counts)}; {PACK}"
+        )
+    rows: int = counts[0]
+    if order is not None and order.is_cpu and sorted(order.tolist()) != list(range(rows)):
+        raise RuntimeError(
+            f"[{where}] input.sorted_indices: expected each of the rows 0 to {rows - 1} once, "
+            f"got {reprlib.repr(order.tolist())}; {PACK}"
         )
     return rows
 
 
 def lengths(where: str, lengths: object) -> Tensor:
-    """Whole numbers, as a tensor; the values are the operator's to check, which compiled graphs keep."""
+    """Whole numbers, as a tensor."""
     if isinstance(lengths, int | list | tuple):
-        lengths = torch.tensor(lengths) if lengths not in ([], ()) else torch.empty(0, dtype=torch.int64)
+        try:
+            lengths = torch.tensor(lengths) if lengths not in ([], ()) else torch.empty(0, dtype=torch.int64)
+        except (TypeError, ValueError, RuntimeError) as error:
+            got = reprlib.repr(lengths)
+            raise RuntimeError(f"[{where}] lengths: expected ints from 0 to T, got {got}; give each row one") from error
     if not isinstance(lengths, Tensor):
         raise TypeError(f"[{where}] lengths: expected a tensor or a list of ints, got {type(lengths).__name__}")
     if lengths.dtype is torch.bool or lengths.is_floating_point() or lengths.is_complex():
         raise RuntimeError(f"[{where}] lengths: expected torch.int64, got {lengths.dtype}; convert lengths.long()")
     return lengths
+
+
+def within(where: str, lengths: Tensor, steps: int, like: Tensor) -> None:
+    """None below 0 or above T, where there are values: compiled graphs leave them to the kernels."""
+    if torch.compiler.is_compiling():
+        return
+    values = lengths
+    while is_functorch_wrapped_tensor(values):
+        values = get_unwrapped(values)
+    if lengths.is_meta:
+        device(where, "lengths", lengths, like)
+    if values.is_meta or (type(values) is not Tensor and is_fake(values)):
+        return
+    all = values.tolist() if values.dim() == 1 else values.reshape(-1).tolist()
+    if all and not 0 <= min(all) <= max(all) <= steps:
+        row, wrong = next((row, n) for row, n in enumerate(all) if not 0 <= n <= steps)
+        place = f"row {row}" if values.dim() == lengths.dim() else "a row"  # of some sample, under vmap
+        raise RuntimeError(f"[{where}] lengths: expected 0 to T = {steps} steps in every row, got {wrong} in {place}")
 
 
 def resets(where: str, resets: Tensor, size: Shape, symbols: str, like: Tensor) -> None:
@@ -158,8 +198,10 @@ def weights(where: str, layout: list[Weight], tensors: list[Tensor], like: Tenso
 
 
 def tensor(where: str, name: str, tensor: Tensor, size: Shape, symbols: str, like: Tensor) -> None:
-    """Of that shape, and of the device and dtype of `like`."""
+    """Dense, of that shape, and of the device and dtype of `like`."""
     shape(where, name, tensor, size, symbols)
+    if tensor.layout is not torch.strided:
+        raise RuntimeError(f"[{where}] {name}: expected a dense tensor, got {tensor.layout}; convert {name}.to_dense()")
     device(where, name, tensor, like)
     if tensor.dtype != like.dtype and not _converted(tensor):
         raise RuntimeError(

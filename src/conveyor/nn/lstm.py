@@ -55,7 +55,8 @@ class LSTM(Recurrent):
         hx a pair (h_0, c_0) of [L*D, B, P] and [L*D, B, H], without B for a single sequence; zeros if None;
         lengths [B], a tensor or a list of ints from 0 to T (not with a PackedSequence, which has its own): row
             b ends after lengths[b] steps. Steps past its end come out zero and take no gradient, h_n and c_n are
-            those at its own end, from where the reverse direction starts. A row of length 0 keeps its hx;
+            those at its own end, from where the reverse direction starts. A row of length 0 keeps its hx. To
+            torch.compile a list of another number of rows is another program, a tensor is not;
         resets [T, B], [B, T] if batch_first, [T] for a single sequence, of bool: a row's states are zeroed
             before such a step, in the reverse direction after it, so that both see the same segments. With a
             PackedSequence [T, B] over its padded rows, in the order before sorting;
@@ -76,9 +77,9 @@ class LSTM(Recurrent):
     Raises:
         TypeError, ValueError: constructor arguments of the wrong type or out of range; an input that is no
             tensor, not of 2 or 3 dimensions, or not of the weights' dtype; lengths or resets that are no tensor.
-        RuntimeError: shapes that do not fit, T = 0, tensors on several devices; lengths below 0 or above T,
-            not as many as rows, or not of whole numbers; resets that are not bool; a PackedSequence that is
-            given lengths or does not fit its own batch_sizes.
+        RuntimeError: a dtype of whole numbers; shapes that do not fit, T = 0, sparse tensors, tensors on several
+            devices; lengths below 0 or above T, not as many as rows, or not of whole numbers; resets that are not
+            bool; a PackedSequence that is given lengths or does not fit its own batch_sizes and sorted_indices.
 
     >>> import torch
     >>> from conveyor import LSTM

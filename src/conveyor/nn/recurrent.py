@@ -37,6 +37,7 @@ class Recurrent(nn.Module):
         super().__init__()
         checks.sizes(input_size=input_size, hidden_size=hidden_size, num_layers=num_layers)
         checks.sizes(checkpoint_every=checkpoint_every)
+        checks.dtype(dtype)
         checks.projection(proj_size, hidden_size)
         checks.flags(bias=bias, batch_first=batch_first, bidirectional=bidirectional)
         checks.dropout(dropout, num_layers)
@@ -78,7 +79,7 @@ class Recurrent(nn.Module):
         if not isinstance(input, PackedSequence):
             run = self._padded(cell, input, states, lengths, resets, gates, self.batch_first)
             return run.output, run
-        batch = checks.packed(self._get_name(), input, lengths, states["h_0"])
+        batch = checks.packed(self._get_name(), input, self.input_size, lengths, states["h_0"])
         x, lengths, places = packing.padded(input, batch)
         run = self._padded(cell, x, states, lengths, resets, gates, False)
         return packing.repacked(run.output, places, input), run
@@ -116,6 +117,7 @@ class Recurrent(nn.Module):
                 checks.tensor(where, name, state, (len(weights), *batch, size), symbols, like)
         if lengths is not None:
             checks.shape(where, "lengths", lengths, batch, "[B]" if batch else "one number, a tensor []")
+            checks.within(where, lengths, input.shape[1 if batch and batch_first else 0], like)
         if resets is not None:
             symbols = "[T]" if not batch else "[B, T]" if batch_first else "[T, B]"
             checks.resets(where, resets, input.shape[:-1], symbols, like)

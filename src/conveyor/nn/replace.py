@@ -48,7 +48,7 @@ def replace(model: nn.Module) -> nn.Module:
     >>> type(model[1]).__module__, type(restore(model)[1]).__module__
     ('conveyor.nn.lstm', 'torch.nn.modules.rnn')
     """
-    return _exchange(model, OURS, {})
+    return _exchange(_checked("replace", model), OURS, {})
 
 
 def restore(model: nn.Module) -> nn.Module:
@@ -61,11 +61,17 @@ def restore(model: nn.Module) -> nn.Module:
     >>> type(restore(GRU(3, 4))).__module__
     'torch.nn.modules.rnn'
     """
-    for name, module in model.named_modules():
+    for name, module in _checked("restore", model).named_modules():
         if isinstance(module, LSTM) and module._variant is not None:
             where = f" at {name!r}" if name else ""
             raise ValueError(f"restore: the LSTM{where} has variant={module.variant!r}, which torch's has not")
     return _exchange(model, TORCHS, {})
+
+
+def _checked(where: str, model: nn.Module) -> nn.Module:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"[{where}] model: expected a torch.nn.Module, got {type(model).__name__}")
+    return model
 
 
 def twin(module: nn.Module, kind: type[Module]) -> Module:

@@ -1,4 +1,4 @@
-"""What the operators are under `torch.func.vmap`.
+"""What the operators are under `torch.func.vmap`, and under autograd's own.
 
 Over inputs and states the samples become rows of one larger batch. The weights' gradients of each sample then follow
 from the gradients of its sums by one batched product. Over weights, as in an ensemble, each member is a call.
@@ -7,10 +7,13 @@ from the gradients of its sums by one batched product. Over weights, as in an en
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_legacy_batchedtensor
+from torch.utils._pytree import tree_map
 
 from conveyor.ops.cells import by_direction, cell_named
 from conveyor.ops.operators import library
@@ -50,7 +53,9 @@ def _recurrent_backward(info: Any, in_dims: Any, cell: str, *arguments):  # type
     operator = torch.ops.conveyor.recurrent_backward
     weights, of_weights, wanted = arguments[8], dims[8], arguments[16:]
     projected = len(weights) // arguments[6].shape[0 if dims[6] != 0 else 1] % 2 == 1
-    if any(dim is not None for dim in of_weights) or ((projected or cell_named(cell).variant) and wanted[2]):
+    elsewhere = arguments[15] > 1 and dims[11] is None  # belts kept of one batch stand in other lanes of a larger one
+    summed = (projected or cell_named(cell).variant) and wanted[2]
+    if any(dim is not None for dim in of_weights) or summed or elsewhere:
         return _each(operator, N, in_dims, cell, *arguments)
     rows = (1, 1, 1, 2, 2, 1, 1, 1, None, 1, 2, 2, 0, 1, 2)
     folded = [
@@ -137,5 +142,26 @@ def _each(operator: Any, N: int, in_dims: Any, cell: str, *arguments: Any) -> An
     return tuple(results), tuple(places)
 
 
+def _by_autograd(cell: str, *arguments: Any) -> Any:
+    """`recurrent_backward` under the vmap of is_grads_batched=True and vectorize=True: of several cotangents."""
+    if torch._C._dispatch_tls_is_dispatch_key_excluded(torch._C.DispatchKey.AutogradFunctionality):
+        raise RuntimeError(  # the graph that an autograd.Function records is lost on this vmap's way out
+            f"[{cell}] backward: expected create_graph=False with is_grads_batched=True or vectorize=True, got True; "
+            "use torch.func.vmap or torch.func.jacrev"
+        )
+    level = torch._C._vmapmode_increment_nesting() - 1  # torch tells it in no other way
+    torch._C._vmapmode_decrement_nesting()
+    cotangents, others = arguments[:5], arguments[5:]
+    dims = [0 if t is not None and is_legacy_batchedtensor(t) else None for t in cotangents]
+    samples = [
+        t if dim is None else torch._remove_batch_dim(t, level, 1, 0) for t, dim in zip(cotangents, dims, strict=True)
+    ]
+    N = next(len(t) for t, dim in zip(samples, dims, strict=True) if dim is not None)
+    in_dims = (None, *dims, *([None] * len(t) if isinstance(t, list) else None for t in others))
+    values, places = _recurrent_backward(SimpleNamespace(batch_size=N), in_dims, cell, *samples, *others)
+    return tree_map(lambda t, dim: t if dim is None else torch._add_batch_dim(t, dim, level), values, places)
+
+
 torch.library.register_vmap("conveyor::recurrent", _recurrent, lib=library)
 torch.library.register_vmap("conveyor::recurrent_backward", _recurrent_backward, lib=library)
+library.impl("recurrent_backward", _by_autograd, "Batched")

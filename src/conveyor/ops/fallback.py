@@ -31,7 +31,6 @@ def by_equations(
     lengths: Tensor | None = None, resets: Tensor | None = None, noise: Tensor | None = None, gates: bool = False,
 ) -> Layer:  # fmt: skip
     """The same layer in plain torch, for any device, dtype, order of derivative and transform."""
-    check_lengths(cell, lengths, input.shape[0])
     belts = [None] * len(weights) if c_0 is None else c_0
     noises = [None] * len(weights) if noise is None else noise.to(input.dtype)
     belt = cell_named(cell).belt
@@ -62,22 +61,6 @@ def _direction(
     run = equations.gru if cell == "gru" else partial(equations.rnn, nonlinearity=cell.removeprefix("rnn_"))
     output, h_n = run(input, h_0, weights, reverse=reverse, lengths=lengths, resets=resets)
     return output, h_n, None, None
-
-
-def check_lengths(cell: str, lengths: Tensor | None, steps: int) -> None:
-    """Refuse lengths [B] that are not in 0…T. A graph that is being traced or transformed has no values to refuse."""
-    if lengths is None or not _has_values():
-        return
-    wrong = ((lengths < 0) | (lengths > steps)).nonzero()
-    if len(wrong):
-        row = int(wrong[0])
-        raise RuntimeError(
-            f"[{cell}] lengths: expected 0 to T = {steps} steps in every row, got {int(lengths[row])} in row {row}"
-        )
-
-
-def _has_values() -> bool:
-    return not (torch.compiler.is_compiling() or torch.jit._trace.is_tracing() or transformed())
 
 
 def transformed() -> bool:
