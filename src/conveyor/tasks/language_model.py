@@ -30,6 +30,7 @@ at zero.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
@@ -59,6 +60,7 @@ from conveyor.training.options import (
     check,
 )
 from conveyor.training.task import Data, Model, Outcome, Sums
+from conveyor.variant import VARIANTS
 
 UNIT = "tokens"
 TEST_WINDOW = 1000
@@ -88,6 +90,8 @@ class Config:
     """Units in a layer."""
     layers: Depth = 2
     """Layers, one upon the other."""
+    variant: str = "lstm"
+    """Which LSTM: a name in `conveyor.VARIANTS`."""
     tied: bool = False
     """Let the output layer share the embedding's weights (Press & Wolf 2017)."""
     dropout_input: Share = 0.0
@@ -115,6 +119,10 @@ class Config:
             yield "--valid-share and --test-share: expected less than 1 together"
         if self.tied and self.embedding_size != self.hidden_size:
             yield "--tied: expected --embedding-size as large as --hidden-size"
+        if self.variant not in VARIANTS:
+            near = difflib.get_close_matches(self.variant, VARIANTS, 1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            yield f"--variant: expected one of {', '.join(VARIANTS)}, got {self.variant}{hint}"
         if self.tokens == "bpe" and self.vocabulary < 256:
             yield f"--vocabulary: expected 256 or more with --tokens bpe, got {self.vocabulary}"
         if self.tokens == "word" and self.vocabulary < 3:
@@ -178,7 +186,8 @@ class Network(nn.Module):
         super().__init__()
         E, H = config.embedding_size, config.hidden_size
         self.embedding = nn.Embedding(vocabulary, E)
-        self.lstm = LSTM(E, H, config.layers, dropout=config.dropout_between if config.layers > 1 else 0.0)
+        dropout = config.dropout_between if config.layers > 1 else 0.0
+        self.lstm = LSTM(E, H, config.layers, dropout=dropout, variant=config.variant)
         self.output = nn.Linear(H, vocabulary)
         self.dropout_input = nn.Dropout(config.dropout_input)
         self.dropout_output = nn.Dropout(config.dropout_output)
@@ -190,12 +199,15 @@ class Network(nn.Module):
         if config.tied:
             nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         if config.init_range:
-            for weight in self.parameters():
-                nn.init.uniform_(weight, -config.init_range, config.init_range)
-        if config.forget_bias is not None:
-            forget = slice(config.hidden_size, 2 * config.hidden_size)  # gates in torch's order: i, f, g, o
+            for name, weight in self.named_parameters():
+                if "norm_" not in name and "bias_c" not in name:
+                    nn.init.uniform_(weight, -config.init_range, config.init_range)
+        gates = VARIANTS[config.variant].gates
+        if config.forget_bias is not None and "f" in gates:
+            first = gates.index("f") * config.hidden_size
+            forget = slice(first, first + config.hidden_size)
             for name, bias in self.lstm.named_parameters():
-                if "bias" in name:
+                if "bias_ih" in name or "bias_hh" in name:
                     nn.init.constant_(bias[forget], config.forget_bias if "bias_ih" in name else 0.0)
 
     def forward(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
