@@ -1,7 +1,6 @@
 // Memory that is written for the first time: fresh pages cost a fault each, and two megabytes have 512 small ones.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -30,25 +29,19 @@ inline void prefer_huge_pages(float* data, std::size_t floats) {
 #endif
 }
 
-// Uninitialised floats, aligned to cache lines; base is what is freed.
+// Uninitialised floats, aligned to cache lines.
 struct Block {
   float* data = nullptr;
   std::size_t floats = 0;
-  void* base = nullptr;
 };
 
-// From half a huge page on, of whole ones, each begun elsewhere in its page: rows of several arrays that start alike fall
-// on the same lines of the cache, and whether they then drive each other out is left to the chance of their addresses.
 inline Block allocate(std::size_t floats) {
-  static std::atomic<unsigned> count{0};
-  void* base = nullptr;
-  const bool huge = floats * sizeof(float) >= kHugePage / 2;
-  const std::size_t shift = huge ? (count++ % 16) * (4096 + 64) : 0;
-  std::size_t bytes = floats * sizeof(float) + shift;
-  if (huge) bytes = (bytes + kHugePage - 1) / kHugePage * kHugePage;
-  if (posix_memalign(&base, huge ? kHugePage : 64, bytes)) throw std::bad_alloc();
-  prefer_huge_pages(static_cast<float*>(base), bytes / sizeof(float));
-  return {reinterpret_cast<float*>(static_cast<char*>(base) + shift), (bytes - shift) / sizeof(float), base};
+  void* data = nullptr;
+  if (posix_memalign(&data, floats * sizeof(float) >= kHugePage ? kHugePage : 64, floats * sizeof(float)))
+    throw std::bad_alloc();
+  const Block block{static_cast<float*>(data), floats};
+  prefer_huge_pages(block.data, block.floats);
+  return block;
 }
 
 // Arrays that outlive a call. What is given back waits for the next array of about its size. Used under the GIL alone.
@@ -64,7 +57,7 @@ class Pool {
   void give(Block block) {
     waiting_.push_back(block);
     all_ += block.floats;
-    while (all_ > kWaitingFloats) std::free(remove(0).base);
+    while (all_ > kWaitingFloats) std::free(remove(0).data);
   }
 
  private:
@@ -93,7 +86,7 @@ class Packings {
     for (auto entry = entries_.begin(); entry != entries_.end(); ++entry)
       if (entry->key == key) return remove(entry);
     while (!entries_.empty() && all_ + floats > kFloats && calls_ - entries_.front().call > kCalls)
-      std::free(remove(entries_.begin()).base);
+      std::free(remove(entries_.begin()).data);
     if (all_ + floats > kFloats) return {};
     const Block block = allocate(floats);
     std::memset(block.data, 0, floats * sizeof(float));
@@ -142,7 +135,7 @@ class Memory {
   }
   ~Memory() {
     if (block_.floats <= kKeptFloats) std::swap(block_, kept_());
-    std::free(block_.base);
+    std::free(block_.data);
   }
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
@@ -153,7 +146,7 @@ class Memory {
   static constexpr std::size_t kKeptFloats = std::size_t{1} << 24;  // 64 MiB
 
   struct Kept : Block {
-    ~Kept() { std::free(base); }
+    ~Kept() { std::free(data); }
   };
   static Block& kept_() {
     static thread_local Kept kept;

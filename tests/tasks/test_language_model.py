@@ -107,7 +107,7 @@ def test_learns_a_tiny_text_by_heart(tmp_path: Path) -> None:
 def test_every_variant_learns(variant: str) -> None:
     """Windows of a text that repeats, their states carried: the loss falls below that of frequencies."""
     torch.manual_seed(0)
-    config = task.Config(hidden_size=16, embedding_size=8, variant=variant)
+    config = task.Config(hidden_size=16, embedding_size=8, variant=variant, layers=1)
     network, state, nats = task.network(config, FACTS), None, []
     optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
     streams = Streams(torch.tensor([1, 2, 3, 4] * 60), streams=2, length=10, characters=240)
