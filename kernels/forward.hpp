@@ -1,32 +1,11 @@
 // A cell carried over a sequence, forward in time.
 #pragma once
 
-#include "sequence.hpp"
+#include "tables.hpp"
 #include "variant.hpp"
 
 namespace conveyor {
 namespace CONVEYOR_ISA {
-
-// Where a cell by rows finds what the others have in registers or at hand.
-template <class Cell, class E>
-struct RowTables {
-  RowTables(Workspace& space, const Cell& cell, long lanes, long R)
-      : width(Cell::kByRow ? cell.gates * cell.H : 0),
-        h_sums(space.take(lanes * width)),
-        fed(space.take<E>(cell.feeds() ? lanes * R : 0)),
-        gates(space.take(Cell::kByRow ? lanes * cell.kept() * cell.H : 0)),
-        y_before(space.take<const E*>(Cell::kByRow ? 2 * lanes : 0)),
-        noise(space.take<const float*>(Cell::kByRow ? 2 * lanes : 0)),
-        tail(space.take<E*>(Cell::kByRow ? 2 * lanes : 0)) {}
-
-  const long width;
-  float* h_sums;  // [lanes, G H]
-  E* fed;         // [lanes, R], where the recurrent product does not read h as it is
-  float* gates;   // [lanes, K, H], where they are not kept
-  const E** y_before;
-  const float** noise;
-  E** tail;  // where the gates of a row's last step go, or null
-};
 
 template <class Cell, class E>
 class ForwardPass {

@@ -2,125 +2,12 @@
 // are those of every cell; what is done with their sums lies in memory here, so that norms can look along the row.
 #pragma once
 
-#include <cmath>
-
 #include "cells.hpp"
+#include "norm.hpp"
+#include "squash.hpp"
 
 namespace conveyor {
 namespace CONVEYOR_ISA {
-
-enum Squashing : int {
-  kSigmoid,
-  kTanh,
-  kIdentity,
-  kRelu,
-  kSoftsign,
-  kSoftplus,
-  kLeakyRelu,
-  kThresholdedRelu,
-  kElu,
-  kAffine,
-  kScaledTanh,
-  kHardSigmoid
-};
-
-template <float (*function)(float)>
-CONVEYOR_INLINE Vec each(Vec x) {
-  for (int v = 0; v < V; ++v) x[v] = function(x[v]);
-  return x;
-}
-
-// An activation with its numbers, and its slope as a function of its value: all of them are monotone.
-struct Squash {
-  Squashing kind;
-  float alpha, beta;
-
-  Vec operator()(Vec x) const {
-    switch (kind) {
-      case kSigmoid: return sigmoid(x);
-      case kTanh: return tanh(x);
-      case kIdentity: return x;
-      case kRelu: return x < 0.0f ? Vec{} : x;
-      case kSoftsign: return x / (1.0f + magnitude(x));
-      case kSoftplus: return each<softplus>(x);
-      case kLeakyRelu: return x > 0.0f ? x : alpha * x;
-      case kThresholdedRelu: return x > alpha || x != x ? x : Vec{};
-      case kElu: return x > 0.0f ? x : alpha * each<expm1>(x);
-      case kAffine: return alpha * x + beta;
-      case kScaledTanh: return alpha * tanh(beta * x);
-      default: return at_most(splat(1.0f), at_least(Vec{}, alpha * x + beta));
-    }
-  }
-
-  Vec slope(Vec y) const {
-    const Vec one = splat(1.0f);
-    switch (kind) {
-      case kSigmoid: return y * (1.0f - y);
-      case kTanh: return 1.0f - y * y;
-      case kIdentity: return one;
-      case kRelu: return y > 0.0f ? one : Vec{};
-      case kSoftsign: return (1.0f - magnitude(y)) * (1.0f - magnitude(y));
-      case kSoftplus: return -each<expm1>(-y);
-      case kLeakyRelu: return y > 0.0f ? one : splat(alpha);
-      case kThresholdedRelu: return y != 0.0f ? one : Vec{};
-      case kElu: return y > 0.0f ? one : y + alpha;
-      case kAffine: return splat(alpha);
-      case kScaledTanh: return beta * (alpha - y * y / alpha);
-      default: return y > 0.0f && y < 1.0f ? splat(alpha) : Vec{};
-    }
-  }
-
- private:
-  static CONVEYOR_INLINE Vec magnitude(Vec x) { return x < 0.0f ? -x : x; }
-  static float expm1(float x) { return __builtin_expm1f(x); }
-  static float softplus(float x) { return (x > 0 ? x : 0) + __builtin_log1pf(__builtin_expf(x > 0 ? -x : x)); }
-};
-
-CONVEYOR_INLINE float total(Vec v) {
-  float sum = 0;
-  for (int n = 0; n < V; ++n) sum += v[n];
-  return sum;
-}
-
-// Of a row: sum over n of value(n, rest).
-template <class Value>
-CONVEYOR_INLINE float sum_over(long count, const Value& value) {
-  Vec sum = {};
-  for (long n = 0; n < count; n += V) sum += value(n, count - n);
-  return total(sum);
-}
-
-// Lanes beyond the rest are zero.
-CONVEYOR_INLINE Vec only(Vec v, long rest) {
-  for (int n = 0; n < V; ++n)
-    if (n >= rest) v[n] = 0;
-  return v;
-}
-
-// The row, now of mean 0 and variance 1; returns what it was multiplied by.
-inline float normalise(float* row, long count) {
-  const float mean =
-      sum_over(count, [&](long n, long rest) { return load(row + n, rest); }) / static_cast<float>(count);
-  const auto centred = [&](long n, long rest) {
-    const Vec d = load(row + n, rest) - mean;
-    return rest < V ? only(d, rest) : d;
-  };
-  const float variance = sum_over(count, [&](long n, long rest) { return centred(n, rest) * centred(n, rest); }) /
-                         static_cast<float>(count);
-  const float scale = 1.0f / __builtin_sqrtf(variance + 1e-5f);
-  for (long n = 0; n < count; n += V) store(row + n, centred(n, count - n) * scale, count - n);
-  return scale;
-}
-
-// The gradients d of a normalised row, now those of the row before.
-inline void normalise_backward(float* d, const float* hat, float scale, long count) {
-  const float size = static_cast<float>(count);
-  const float mean = sum_over(count, [&](long n, long rest) { return load(d + n, rest); }) / size;
-  const float along =
-      sum_over(count, [&](long n, long rest) { return load(d + n, rest) * load(hat + n, rest); }) / size;
-  for (long n = 0; n < count; n += V)
-    store(d + n, scale * (load(d + n, count - n) - mean - load(hat + n, count - n) * along), count - n);
-}
 
 // One step of one row: what the cell reads and writes.
 template <class E>
