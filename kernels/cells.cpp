@@ -106,8 +106,9 @@ double multiply_adds(long rounds) {
 }  // namespace
 
 extern const Kernels table;
-const Kernels table = {kRows,          widths,      useful,       passes_of<float>(), passes_of<bf16>(),
-                       apply<sigmoid>, apply<tanh>, multiply_adds};
+const Kernels table = {kRows,          VariantCell::kOptions, widths,
+                       useful,         passes_of<float>(),    passes_of<bf16>(),
+                       apply<sigmoid>, apply<tanh>,           multiply_adds};
 
 }  // namespace CONVEYOR_ISA
 }  // namespace conveyor

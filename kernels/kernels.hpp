@@ -10,9 +10,6 @@ namespace conveyor {
 
 enum class Cell { lstm, lstm_variant, gru, rnn_tanh, rnn_relu };
 
-// How many numbers describe a variant.
-constexpr std::size_t kVariantOptions = 23;
-
 // The widths of a cell of H units whose output has P features.
 struct Widths {
   long gates;    // G: it has G H sums, in torch's order: i, f, g, o of the LSTM; r, z, n of the GRU; one of the RNN
@@ -121,7 +118,8 @@ struct Passes {
 
 // What one build of the kernels offers. The workspace, counted in floats, is aligned to 64 bytes.
 struct Kernels {
-  int rows;  // of a full block: the number of rows that keeps a core busy
+  int rows;             // of a full block: the number of rows that keeps a core busy
+  int variant_options;  // how many numbers describe a variant
   Widths (*widths)(Cell, const float* options, long H, long P);
   // How many threads of those given a sequence of these sizes is worth.
   int (*useful)(const Sizes&, int gates, int threads);

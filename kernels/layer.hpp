@@ -86,7 +86,7 @@ struct Which {
   std::vector<float> options;
 
   Which(const std::string& name, std::vector<float> options_) : cell(cell_named(name)), options(std::move(options_)) {
-    const std::size_t wanted = cell == Cell::lstm_variant ? kVariantOptions : 0;
+    const std::size_t wanted = cell == Cell::lstm_variant ? static_cast<std::size_t>(kernels().variant_options) : 0;
     if (options.size() != wanted)
       refuse("options", "expected " + std::to_string(wanted) + " numbers, got " + std::to_string(options.size()));
   }

@@ -36,6 +36,7 @@ struct RowBackward {
 class VariantCell {
  public:
   static constexpr bool kBelt = true, kCarries = true, kApart = false, kKeeps = true, kByRow = true;
+  static constexpr int kOptions = 23;  // as many as its constructor reads
   using Layout = Columns;
   static long weight_row(long m, long) { return m; }
 

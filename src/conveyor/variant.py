@@ -189,7 +189,8 @@ def _flag(name: str, value: object) -> None:
 
 def _activation(name: str, value: object) -> None:
     known, *numbers = value if isinstance(value, tuple) and value else (value,)
-    if known not in ACTIVATIONS or len(numbers) > len(ACTIVATIONS[known]) or not all(map(_finite, numbers)):
+    named = isinstance(known, str) and known in ACTIVATIONS
+    if not named or len(numbers) > len(ACTIVATIONS[known]) or not all(map(_finite, numbers)):
         raise ValueError(
             f"Variant: {name}: expected a name, or a name with its numbers, of {ACTIVATIONS}, got {value!r}"
         )
@@ -213,7 +214,7 @@ def _number(name: str, value: object) -> None:
 
 
 def _finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e30
 
 
 _CHECKS = {"bool": _flag, "Activation": _activation, "float | None": _bound, "float": _rate}

@@ -97,7 +97,8 @@ ATTRIBUTES: dict[str, dict[str, Any]] = {
     "relu": {"activations": ["HardSigmoid", "Relu", "Softsign"], "activation_alpha": [0.3], "activation_beta": [0.4]},
     "elu": {"activations": ["Sigmoid", "Elu", "LeakyRelu"], "activation_alpha": [0.7, 0.1]},
     "scaled": {
-        "activations": ["Sigmoid", "ScaledTanh", "Affine"], "activation_alpha": [1.7, 0.8], "activation_beta": [0.6, 0.1]
+        "activations": ["Sigmoid", "ScaledTanh", "Affine"],
+        "activation_alpha": [1.7, 0.8], "activation_beta": [0.6, 0.1],
     },
     "all": {"input_forget": 1, "clip": 0.5, "activations": ["Sigmoid", "Softsign", "Tanh"]},
 }  # fmt: skip

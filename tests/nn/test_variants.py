@@ -135,6 +135,13 @@ def test_zoneout_keeps_units_at_its_rate() -> None:
         assert (states[1:] == states[:-1]).float().mean().item() == pytest.approx(rate, abs=0.01)
 
 
+def test_a_tiny_rate_drops_next_to_nothing() -> None:
+    lstm, x = LSTM(3, 50, variant=Variant(recurrent_dropout=5e-6, variational_dropout=5e-6)), torch.randn(9, 4, 3)
+    with torch.no_grad():
+        assert (lstm(x)[0] - lstm.eval()(x)[0]).abs().max() < 0.05
+        assert lstm(x)[0].abs().min() > 0
+
+
 def test_a_missing_gate_has_no_weights() -> None:
     assert LSTM(3, 4, variant="coupled").weight_ih_l0.shape == (12, 3)
     assert LSTM(3, 4, variant="full-gate-recurrence").weight_gh_l0.shape == (12, 12)

@@ -14,7 +14,8 @@ def draw(variant: Variant, x: Tensor, directions: int, H: int, training: bool) -
     if not variant.noise:
         return None
     T, B = x.shape[:2]
-    factors = x.new_empty(directions, T, B, len(variant.noise), H, dtype=torch.float32)
+    dtype = torch.float64 if x.dtype is torch.float64 else torch.float32
+    factors = x.new_empty(directions, T, B, len(variant.noise), H, dtype=dtype)
     for name, factor in zip(variant.noise, factors.unbind(3), strict=True):
         rate = getattr(variant, name)
         steps = 1 if name == "variational_dropout" else T  # the same at every step
@@ -31,7 +32,7 @@ def _chosen(x: Tensor, shape: tuple[int, ...], rate: float) -> Tensor:
     """True with this probability, to 16 bits of it: four to a random number, a fifth of the time of `bernoulli_`."""
     count = math.prod(shape)
     bits = torch.randint(-(2**63), 2**63 - 1, ((count + 3) // 4,), device=x.device).view(torch.int16)
-    return bits[:count].view(shape) < round(rate * 2**16) - 2**15
+    return bits[:count].view(shape) < min(round(rate * 2**16) - 2**15, 2**15 - 1)
 
 
 def dropped(weights: Weights, rate: float) -> Weights:

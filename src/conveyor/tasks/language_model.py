@@ -91,7 +91,7 @@ class Config:
     layers: Depth = 2
     """Layers, one upon the other."""
     variant: str = "lstm"
-    """Which LSTM: a name in `conveyor.VARIANTS`."""
+    """Which LSTM: a name in `conveyor.VARIANTS` (docs/variants.md)."""
     tied: bool = False
     """Let the output layer share the embedding's weights (Press & Wolf 2017)."""
     dropout_input: Share = 0.0
@@ -103,7 +103,8 @@ class Config:
     init_range: Positive | None = None
     """Draw every weight from ± this; if not given, as torch does, and a tied embedding from ±0.1."""
     forget_bias: Number | None = 1.0
-    """Bias of the forget gates at the start (Jozefowicz et al. 2015); None leaves it as drawn."""
+    """Bias of the forget gates at the start, where there are some (Jozefowicz et al. 2015); None leaves it as drawn, or
+    to the variant."""
     sequence_length: Count = 100
     """Steps of back-propagation through time."""
     loss_scale: Literal["mean", "sum"] = "mean"
@@ -202,13 +203,14 @@ class Network(nn.Module):
             for name, weight in self.named_parameters():
                 if "norm_" not in name and "bias_c" not in name:
                     nn.init.uniform_(weight, -config.init_range, config.init_range)
-        gates = VARIANTS[config.variant].gates
-        if config.forget_bias is not None and "f" in gates:
-            first = gates.index("f") * config.hidden_size
+        variant = VARIANTS[config.variant]
+        forget_bias = variant.forget_bias if config.forget_bias is None else config.forget_bias
+        if forget_bias is not None and "f" in variant.gates:
+            first = variant.gates.index("f") * config.hidden_size
             forget = slice(first, first + config.hidden_size)
             for name, bias in self.lstm.named_parameters():
                 if "bias_ih" in name or "bias_hh" in name:
-                    nn.init.constant_(bias[forget], config.forget_bias if "bias_ih" in name else 0.0)
+                    nn.init.constant_(bias[forget], forget_bias if "bias_ih" in name else 0.0)
 
     def forward(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Tokens [T, B] and a state to logits [T, B, V] and the next state."""
