@@ -8,9 +8,12 @@ All train: the output of one call, then the gradients of the input and all param
 variant draws random factors, all three are given the same ones, and the time to draw them counts for ours.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import geometric_mean
+from typing import Any
 
 import machine
 import torch
@@ -85,13 +88,13 @@ def measure(name: str, point: str, options: Options) -> tuple[float, float, floa
     # Not of zeros: their norm would make much of every rounding.
     h_0, c_0 = torch.randn(1, B, H + ours._seen) / 2, torch.randn(1, B, H) / 2
 
-    def loop(layer: nn.Module, x: Tensor) -> Tensor:
+    def loop(layer: nn.Module, x: Tensor, run: Callable[..., Any] = equations.variant) -> Tensor:
         weights = parameters.named(layer.all_weights[0], True, variant)
         if variant.weight_dropout:
             weights = noise.dropped(weights, variant.weight_dropout)
         factors = noise.draw(variant, x, 1, H, True)
         first = None if factors is None else factors[0]
-        return equations.variant(x, h_0[0], c_0[0], weights, variant, first)[0]
+        return run(x, h_0[0], c_0[0], weights, variant, first)[0]
 
     def seeded(task):  # type: ignore[no-untyped-def]
         torch.manual_seed(1)
@@ -103,7 +106,7 @@ def measure(name: str, point: str, options: Options) -> tuple[float, float, floa
     times = alternate(tasks, options.seconds)
     if not options.compiled:
         return times[0], times[1], times[2], None
-    compiled = training(ours, x, torch.compile(loop))
+    compiled = training(ours, x, partial(loop, run=torch.compile(equations.variant)))
     compare(seeded(tasks[0]), seeded(compiled), allowed, f"{name}, compiled")
     return times[0], times[1], times[2], alternate([tasks[0], compiled], options.seconds)[1]
 
