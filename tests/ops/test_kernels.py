@@ -391,21 +391,6 @@ def test_children_of_a_fork_finish() -> None:
     assert done.stdout.strip() == "finished", done.stderr
 
 
-def test_the_instruction_set_asked_for_is_used() -> None:
-    assert _kernels.isa() == os.environ.get("CONVEYOR_ISA", _kernels.available()[0])
-
-
-@pytest.mark.parametrize("isa", [isa for isa in _kernels.available() if isa != _kernels.isa()])
-def test_every_instruction_set(isa: str) -> None:
-    """The tests above, once more in a process of its own."""
-    tests = "(agree or nan or infinities or asked_for or change_a_bit) and not every_instruction_set"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", tests, __file__]
-    done = subprocess.run(
-        command, env=os.environ | {"CONVEYOR_ISA": isa}, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stdout
-
-
 def test_the_kernels_take_numpy_arrays_too() -> None:
     """The same numbers, without torch's own way in; and nothing but arrays of their type."""
     input, h_0, c_0, *weights = problem("lstm", 5, 3, 4, 6)
