@@ -268,15 +268,6 @@ def test_partial_gradients_agree(used: list[int], wanted: list[int], agree: Agre
         agree(got, want)
 
 
-def test_nothing_is_remembered_of_changed_weights() -> None:
-    tensors = problem("lstm", 3, 2, 4, 8)
-    before = call("lstm", tensors)[0]
-    tensors[4].data.mul_(2)  # which autograd's version counter does not see
-    doubled = call("lstm", tensors)[0]
-    assert not torch.equal(before, doubled)
-    assert torch.equal(doubled, call("lstm", [tensor.clone() for tensor in tensors])[0])
-
-
 @pytest.mark.parametrize("where", ["input", "h_0"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_nan_stays_in_its_row(cell: str, where: str) -> None:
@@ -353,42 +344,6 @@ def test_several_callers_at_once() -> None:
         for _ in range(5):
             for got, want in zip(pool.map(lambda tensors: solve("lstm", tensors), problems), alone, strict=True):
                 assert all(map(torch.equal, got, want))
-
-
-def test_number_of_threads() -> None:
-    assert conveyor.get_num_threads() == torch.get_num_threads()
-    conveyor.set_num_threads(3)
-    assert conveyor.get_num_threads() == 3
-    with pytest.raises(ValueError, match=r"threads: expected at least 1, or None for torch's number, got 0"):
-        conveyor.set_num_threads(0)
-    for wrong in (1.5, "2"):
-        with pytest.raises(TypeError, match="threads: expected an int or None, got"):
-            conveyor.set_num_threads(wrong)
-
-
-FORK = """
-import multiprocessing, torch, conveyor
-conveyor.set_num_threads(2)
-torch.manual_seed(0)
-lstm, input = conveyor.LSTM(16, 64), torch.randn(9, 12, 16)
-
-def work(_):
-    lstm.zero_grad()
-    output, _ = lstm(input)
-    output[-1, -1, -1].backward()
-    return output.sum().item(), lstm.weight_hh_l0.grad.sum().item()
-
-before = work(0)
-with multiprocessing.get_context("fork").Pool(3) as pool:
-    assert pool.map(work, range(12)) == [before] * 12
-assert work(0) == before
-print("finished")
-"""
-
-
-def test_children_of_a_fork_finish() -> None:
-    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=60, check=False)
-    assert done.stdout.strip() == "finished", done.stderr
 
 
 def test_the_kernels_take_numpy_arrays_too() -> None:
