@@ -2,6 +2,7 @@
 // computed tick by tick, then multiplied into those of the weights and the input while still in the cache.
 #pragma once
 
+#include "block_gradients.hpp"
 #include "forward.hpp"
 
 namespace conveyor {
@@ -22,33 +23,22 @@ class BackwardPass {
         S(cell.sums()),
         G(cell.gates * H),
         units(H),
-        inputs(sizes.I),
         outputs(P),
         fed(R),
         projects(f.weights.w_hr != nullptr),
         anew(sizes.every > 1 && Cell::kKeeps),
         block(anew ? least(sizes.every, ticks) : ceil_div(ticks, blocks_of(sizes.lanes))),
-        depth(ceil_div(block * L, 2 * V) * 2 * V + 2 * V),  // off a power of two, whose rows would share cache lines
         places(sizes, space),
         w_hh(space.take(fed.floats(words<E>(G)))),
-        w_ih(space.take(f.dx.data ? inputs.floats(words<E>(G)) : 0)),
         w_hr(space.take(projects ? units.floats(words<E>(P)) : 0)),
         zeros(space.take<E>(S > R ? S : R)),
         no_carry(space.take(H)),
         carry(space.take(Cell::kCarries ? L * H : 0)),
         dsums(space.take<E>((block + 1) * L * S)),
         dsums_first(space.take<E>(f.dh_0 ? sizes.B * S : 0)),
-        db(space.take(f.db_ih ? S : 0)),
-        down(space.take(f.dw_ih ? cell.own() : 0)),
         dh_first(space.take(Cell::kByRow && f.dh_0 && cell.keeps_output() ? sizes.B * P : 0)),
-        dsums_turned(space.take<E>(f.dw_ih ? S * depth : 0)),
-        x_panels(space.take(f.dw_ih ? inputs.floats(words<E>(block * L)) : 0)),
-        h_panels(space.take(f.dw_ih ? fed.floats(words<E>(block * L)) : 0)),
-        dh(space.take<E>(projects ? block * L * P : 0)),
-        shown(space.take<E>(projects ? block * L * H : 0)),
-        dh_turned(space.take<E>(projects && f.dw_ih ? P * depth : 0)),
-        shown_panels(space.take(projects && f.dw_ih ? units.floats(words<E>(block * L)) : 0)),
-        rows(space, block, L),
+        of_block(backward, cell, block, dsums ? slot(0) : nullptr, space),
+        rows(of_block.rows),
         at(space, L),
         by_row(space, cell, L, R, P, block),
         kept{sizes,   places, cell.kept() * H, H + R - P, const_cast<float*>(f.gates), const_cast<float*>(f.cells),
@@ -83,7 +73,7 @@ class BackwardPass {
         if (!lanes) team.meet();
       }
       team.meet();
-      finish_block(rows.base[count], to == ticks, team);
+      of_block.finish(rows.base[count], to == ticks, team);
     }
     team.meet();
     end(team);
@@ -119,11 +109,10 @@ class BackwardPass {
 
   void prepare(const Team& team) const {
     const auto row = [](const float* w, long width) { return [=](long k) { return w + k * width; }; };
-    const auto w_ih_row = [this](long k) { return f.weights.w_ih + Cell::weight_row(k, H) * sizes.I; };
     pack_rows<E>(fed, row(f.weights.w_hh, R), G, w_hh, team.begin(fed.panels), team.end(fed.panels));
-    if (f.dx.data) pack_rows<E>(inputs, w_ih_row, G, w_ih, team.begin(inputs.panels), team.end(inputs.panels));
     if (projects)
       pack_rows<E>(units, row(f.weights.w_hr, H), P, w_hr, team.begin(units.panels), team.end(units.panels));
+    of_block.prepare(team);
     places.start(team.begin(L), team.end(L));
     if (anew) again.prepare(team);
     if (team.index != 0) return;
@@ -225,7 +214,7 @@ class BackwardPass {
     for (long l = mine.own0; l < own1; ++l) output_row(n + l, k + l, l);
     if (projects) {
       if (!lanes) team.meet();
-      const Term<E> projection(Left<E>(dh + k * P, P), P, w_hr);
+      const Term<E> projection(Left<E>(of_block.dh + k * P, P), P, w_hr);
       multiply_into(units, mine.l0, end, share(units, false), share(units, true), projection,
                     Right<float>{nullptr, by_row.dh, H, 0, L}, false);
       if (!lanes) team.meet();
@@ -246,7 +235,7 @@ class BackwardPass {
         d *= 1.0f - m;
       }
       if (projects)
-        store(dh + k * P + u, cell.through_bound(d, at.h[n], u, some), some);
+        store(of_block.dh + k * P + u, cell.through_bound(d, at.h[n], u, some), some);
       else
         store(by_row.dh + l * H + u, d, some);
     }
@@ -256,8 +245,8 @@ class BackwardPass {
     const float* const dseen_n = at.dh_n[n] ? at.dh_n[n] + P : nullptr;
     cell.backward(RowBackward<E>{at.gates[n], at.c_before[n], by_row.noise[n], by_row.dh + l * H,
                                  by_row.dfed + l * R + P, dseen_n, at.dgates[n], at.dcells[n], at.carry[n],
-                                 at.carry_before[n], slot(k), projects ? shown + k * H : nullptr,
-                                 by_row.own + k * cell.own(), by_row.scratch + l * cell.scratch()},
+                                 at.carry_before[n], slot(k), projects ? of_block.shown + k * H : nullptr,
+                                 of_block.own + k * cell.own(), by_row.scratch + l * cell.scratch()},
                   f.weights.vectors);
   }
 
@@ -275,11 +264,11 @@ class BackwardPass {
                                at.carry + n,
                                at.carry_before + n,
                                slot(k),
-                               projects ? shown + k * H : nullptr};
+                               projects ? of_block.shown + k * H : nullptr};
     if constexpr (Cell::kBelt)
       if (projects) {
         output_gradient(n, k, end, recurrent, lanes, mine, team);
-        const Term<E> projection(Left<E>(dh + k * P, P), P, w_hr);
+        const Term<E> projection(Left<E>(of_block.dh + k * P, P), P, w_hr);
         return multiply(units, mine.l0, end, mine.j0, mine.j1, Terms<E>{&projection, 1}, zero,
                         [&](long l, long j, auto& sums) {
                           long u = units.first(j);
@@ -298,7 +287,7 @@ class BackwardPass {
     const long j0 = lanes ? 0 : team.begin(outputs.panels), j1 = lanes ? outputs.panels : team.end(outputs.panels);
     multiply(outputs, mine.l0, end, j0, j1, Terms<E>{&recurrent, 1}, zero, [&](long l, long j, auto& sums) {
       long u = outputs.first(j);
-      for (Vec& sum : sums) store(dh + (k + l) * P + u, incoming(n + l, u, sum), P - u), u += V;
+      for (Vec& sum : sums) store(of_block.dh + (k + l) * P + u, incoming(n + l, u, sum), P - u), u += V;
     });
     if (!lanes) team.meet();
   }
@@ -313,103 +302,12 @@ class BackwardPass {
     return sum;
   }
 
-  // The products over all rows of a block.
-  void finish_block(long count, bool newest, const Team& team) const {
-    keep_rows(count, team);
-    if (f.dw_ih) turn_block(count, team);
-    if (f.dx.data) input_gradient(count, team);
-    team.meet();
-    if (f.dw_ih) weight_gradients(count, newest, team);
-  }
-
-  void keep_rows(long count, const Team& team) const {
-    for (long k = team.begin(count); k < team.end(count); ++k) {
-      if (rows.first[k]) copy(rows.first[k], slot(k), S);
-      if (rows.out[k])
-        for (long m = 0; m < S; m += V) store(rows.out[k] + m, load(slot(k) + m, S - m), S - m);
-    }
-  }
-
-  // dsums as columns, what they are multiplied with as panels.
-  void turn_block(long count, const Team& team) const {
-    const long tiles = ceil_div(count, V);
-    for (long k = team.begin(tiles) * V; k < team.end(tiles) * V; k += V) {
-      const long some = least(V, count - k);
-      transpose_rows(slot(k), S, some, S, dsums_turned + k, depth);
-      if (projects) transpose_rows(dh + k * P, P, some, P, dh_turned + k, depth);
-    }
-    const auto row = [](const E* const* table) { return [=](long k) { return table[k]; }; };
-    const auto shown_row = [this](long k) { return shown + k * H; };
-    pack_rows<E>(inputs, row(rows.x), count, x_panels, team.begin(inputs.panels), team.end(inputs.panels));
-    pack_rows<E>(fed, row(rows.h_before), count, h_panels, team.begin(fed.panels), team.end(fed.panels));
-    if (projects) pack_rows<E>(units, shown_row, count, shown_panels, team.begin(units.panels), team.end(units.panels));
-  }
-
-  // dx = W_ih^T dsums
-  void input_gradient(long count, const Team& team) const {
-    const Term<E> term(Left<E>(slot(0), S), G, w_ih);
-    multiply_into(inputs, team.begin(count), team.end(count), 0, inputs.panels, term, Right<E>{rows.dx}, f.adds_dx);
-  }
-
-  // dW_ih = sum of dsums x^T, dW_hh = sum of dsums h_{t-1}^T, dW_hr = sum of dh (o tanh(c))^T, db = sum of dsums
-  void weight_gradients(long count, bool newest, const Team& team) const {
-    const E* recurrent = dsums_turned + (S - G) * depth;
-    const Right<float> dw_ih{nullptr, f.dw_ih, sizes.I, Cell::weight_row(0, H), G};
-    const Right<float> dw_hh{nullptr, f.dw_hh, R, 0, G}, dw_hr{nullptr, f.dw_hr, H, 0, P};
-    add_product(inputs, newest, count, dsums_turned, x_panels, dw_ih, team.begin(G), team.end(G));
-    add_product(fed, newest, count, recurrent, h_panels, dw_hh, team.begin(G), team.end(G));
-    if (projects) add_product(units, newest, count, dh_turned, shown_panels, dw_hr, team.begin(P), team.end(P));
-    if (f.db_ih) add_rows(slot(0), S, db, count, newest, team);
-    if (cell.own()) add_rows(by_row.own, cell.own(), down, count, newest, team);
-  }
-
-  void add_product(const Columns& columns, bool newest, long count, const E* turned, const float* panels,
-                   const Right<float>& dw, long from, long to) const {
-    const Term<E> term(Left<E>(turned, depth), count, panels);
-    multiply_into(columns, from, to, 0, columns.panels, term, dw, !newest);
-  }
-
-  template <class From>
-  void add_rows(const From* from, long width, float* sums, long count, bool newest, const Team& team) const {
-    const long begin = team.begin(width), end = team.end(width);
-    if (newest) clear(sums + begin, end - begin);
-    for (long k = 0; k < count; ++k) {
-      const From* row = from + k * width;
-      for (long m = begin; m < end; m += V) store(sums + m, load(sums + m, end - m) + load(row + m, end - m), end - m);
-    }
-  }
-
   // The gradients of the initial states and the biases; zeros where there is no step.
   void end(const Team& team) const {
     const long b0 = team.begin(sizes.B), b1 = team.end(sizes.B);
-    if (f.dw_ih && ticks == 0) clear_weights(team);
-    if (f.db_ih) give_biases(team);
-    if (f.dvectors) give_vectors(team);
+    of_block.end(ticks, team);
     for (long b = b0; b < b1; ++b) end_row(b);
     if (f.dh_0) first_states(b0, b1);
-  }
-
-  void clear_weights(const Team& team) const {
-    if (team.index != 0) return;
-    clear(f.dw_ih, G * sizes.I);
-    clear(f.dw_hh, G * R);
-    if (projects) clear(f.dw_hr, P * H);
-  }
-
-  void give_biases(const Team& team) const {
-    if (cell.own() > cell.vectors()) {  // the sums are normalised before the bias is added
-      for (long m = team.begin(G); m < team.end(G); ++m)
-        f.db_ih[m] = f.db_hh[m] = ticks ? down[cell.vectors() + m] : 0.0f;
-      return;
-    }
-    for (long m = team.begin(G); m < team.end(G); ++m) {
-      f.db_ih[Cell::weight_row(m, H)] = ticks ? db[m] : 0.0f;
-      f.db_hh[m] = ticks ? db[m + S - G] : 0.0f;
-    }
-  }
-
-  void give_vectors(const Team& team) const {
-    for (long m = team.begin(cell.vectors()); m < team.end(cell.vectors()); ++m) f.dvectors[m] = ticks ? down[m] : 0.0f;
   }
 
   // dh_0 = W_hh^T dsums_1, and what the cell hands on beside.
@@ -462,20 +360,17 @@ class BackwardPass {
   const long L, ticks, H, P;
   const Cell cell;
   const long R, S, G;
-  const Columns units, inputs, outputs, fed;
+  const Columns units, outputs, fed;
   const bool projects, anew;
-  const long block, depth;
+  const long block;
   const Places places;
-  float *w_hh, *w_ih, *w_hr;
+  float *w_hh, *w_hr;
   E* zeros;
   float *no_carry, *carry;
   E *dsums, *dsums_first;
-  float *db, *down, *dh_first;
-  E* dsums_turned;
-  float *x_panels, *h_panels;
-  E *dh, *shown, *dh_turned;
-  float* shown_panels;
-  const BlockRows<E> rows;
+  float* dh_first;
+  const BlockGradients<Cell, E> of_block;
+  const BlockRows<E>& rows;
   const TickRows<E> at;
   const RowGradients<Cell, E> by_row;
   const Kept<Cell> kept;

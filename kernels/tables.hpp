@@ -74,7 +74,6 @@ struct RowGradients {
         scratch(space.take(lanes * cell.scratch())),
         carry_h(space.take(Cell::kByRow && cell.keeps_output() ? lanes * P : 0)),
         fed(space.take<E>(cell.feeds() ? block * lanes * R : 0)),
-        own(space.take(block * lanes * cell.own())),
         noise(space.take<const float*>(Cell::kByRow ? 2 * lanes : 0)),
         noise_after(space.take<const float*>(Cell::kByRow ? 2 * lanes : 0)),
         flags(space.take<Ends>(Cell::kByRow ? 2 * lanes : 0)) {}
@@ -84,8 +83,7 @@ struct RowGradients {
     float* first;  // where the gradient of the h before a row's first step goes past the product, or null
   };
   float *dfed, *dh, *scratch, *carry_h;
-  E* fed;      // [block, R] what the recurrent products read
-  float* own;  // [block, own] gradients of each row's vectors
+  E* fed;  // [block, R] what the recurrent products read
   const float **noise, **noise_after;
   Ends* flags;
 };
