@@ -17,7 +17,7 @@ Over a sequence all cells take the same three options:
   h_n included, so that both directions see the same segments. At t >= lengths[b] they change nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -239,23 +239,17 @@ def variant_step(
     >>> torch.equal(gates.f, 1 - gates.i)
     True
     """
-    H, P = c.shape[-1], h.shape[-1] - variant.gate_recurrence * len(variant.doors) * c.shape[-1]
-    h, seen = h[..., :P], h[..., P:]
+    h, seen = _parts(h, c, variant)
     m = {} if noise is None else dict(zip(variant.noise, noise.unbind(-2), strict=True))
-    fed = h * m["variational_dropout"][..., :P] if "variational_dropout" in m else h
-    sums = dict(
-        zip(variant.gates, _sums(x, fed, weights, variant.layer_norm).chunk(len(variant.gates), -1), strict=True)
-    )
-    if weights.w_gh is not None:
-        for name, more in zip(variant.doors, linear(seen, weights.w_gh).chunk(len(variant.doors), -1), strict=True):
-            sums[name] = sums[name] + more
-    peeps = {} if weights.peepholes is None else dict(zip(variant.doors, weights.peepholes.split(H), strict=True))
+    fed = h * m["variational_dropout"][..., : h.shape[-1]] if "variational_dropout" in m else h
+    sums = _sums(x, fed, seen, weights, variant)
+    peepholes = {} if weights.peepholes is None else _by_name(variant.doors, weights.peepholes)
     of_gate, of_candidate, of_belt = variant.squashes
 
     def gate(name: str, belt: Tensor) -> Tensor:
         if name not in sums:
             return torch.ones_like(c)
-        total = sums[name] + peeps[name] * belt if peeps else sums[name]
+        total = sums[name] + peepholes[name] * belt if peepholes else sums[name]
         return squash(of_gate, _bounded(total, variant.clip))
 
     i = gate("i", c)
@@ -276,15 +270,28 @@ def variant_step(
     return state, Gates(i, f, g, o, c)
 
 
-def _sums(x: Tensor, h: Tensor, weights: Weights, normalised: bool) -> Tensor:
-    """What the gates are activations of, [B, G*H], as far as input and output go."""
+def _parts(state: Tensor, c: Tensor, variant: Variant) -> tuple[Tensor, Tensor]:
+    """A state's h, and the gates that it holds behind: [B, 0] where no gate is seen."""
+    seen = variant.gate_recurrence * len(variant.doors) * c.shape[-1]
+    h, gates = state.split([state.shape[-1] - seen, seen], -1)
+    return h, gates
+
+
+def _by_name(names: Sequence[str], stacked: Tensor) -> dict[str, Tensor]:
+    return dict(zip(names, stacked.chunk(len(names), -1), strict=True))
+
+
+def _sums(x: Tensor, h: Tensor, seen: Tensor, weights: Weights, variant: Variant) -> dict[str, Tensor]:
+    """What the gates are activations of, but for the peepholes: [B, H] by their names."""
     w_ih, w_hh, b_ih, b_hh, *_ = weights
-    if not normalised:
-        return linear(x, w_ih, b_ih) + linear(h, w_hh, b_hh)
-    assert weights.norm_ih is not None
-    assert weights.norm_hh is not None
-    sums = _norm(linear(x, w_ih)) * weights.norm_ih + _norm(linear(h, w_hh)) * weights.norm_hh
-    return sums if b_ih is None or b_hh is None else sums + (b_ih + b_hh)
+    if weights.norm_ih is None or weights.norm_hh is None:
+        sums = linear(x, w_ih, b_ih) + linear(h, w_hh, b_hh)
+    else:
+        sums = _norm(linear(x, w_ih)) * weights.norm_ih + _norm(linear(h, w_hh)) * weights.norm_hh
+        sums = sums if b_ih is None or b_hh is None else sums + (b_ih + b_hh)
+    named = _by_name(variant.gates, sums)
+    of_gates = {} if weights.w_gh is None else _by_name(variant.doors, linear(seen, weights.w_gh))
+    return named | {name: named[name] + more for name, more in of_gates.items()}
 
 
 def _stayed(m: Tensor | None, before: Tensor, after: Tensor) -> Tensor:
@@ -334,12 +341,11 @@ def variant(
     reverse: bool = False, lengths: Tensor | None = None, resets: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Gates]:  # fmt: skip
     """`variant_step` over a sequence: what `lstm` gives; noise [T, B, N, H]."""
-    P = h_0.shape[-1] - variant.gate_recurrence * len(variant.doors) * c_0.shape[-1]
     noises = [None] * len(input) if noise is None else noise.unbind(0)
 
     def step(t: int, x: Tensor, h: Tensor, c: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, ...]]:
         h, gates = variant_step(x, h, c, weights, variant, noises[t])
-        return (h, gates.c), (h[..., :P], *gates)
+        return (h, gates.c), (_parts(h, c, variant)[0], *gates)
 
     (output, *gates), (h_n, c_n) = _over_time(step, input, (h_0, c_0), reverse, lengths, resets)
     return output, h_n, c_n, Gates(*gates)
