@@ -175,6 +175,12 @@ nb::ndarray<nb::pytorch> empty(const std::vector<std::size_t>& shape, bool half)
   return {block->data, shape.size(), shape.data(), owner, nullptr, half ? nb::dtype<bf16>() : nb::dtype<float>()};
 }
 
+// Of a cell of one unit.
+std::vector<long> widths(const std::string& cell, const std::vector<float>& options) {
+  const Widths of = Which(cell, options).widths(1, 1);
+  return {of.gates, of.kept, of.sums};
+}
+
 int threads_used(const std::string& cell, const std::vector<float>& options, long T, long B, long I, long H, long P,
                  int threads) {
   const LanePlan plan(nullptr, T, B, kernels().rows);
@@ -241,6 +247,8 @@ NB_MODULE(_kernels, m) {
   m.def("share_openmp", &share_openmp, "Run on the OpenMP threads this process has loaded; whether there are any.");
   m.def("empty", &empty, nb::arg("shape"), nb::arg("half"),
         "A tensor, not yet filled, of memory that another may have had.");
+  m.def("widths", &widths, nb::arg("cell"), nb::arg("options"),
+        "Of a unit: the sums of a step, the values that training keeps of it, the gradients of its sums.");
   m.def("threads_used", &threads_used, nb::arg("cell"), nb::arg("options"), nb::arg("T"), nb::arg("B"), nb::arg("I"),
         nb::arg("H"), nb::arg("P"), nb::arg("threads"),
         "How many threads of those given a sequence of these sizes is worth.");

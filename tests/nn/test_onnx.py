@@ -21,7 +21,7 @@ NUMBERS = {"LeakyRelu": 1, "ThresholdedRelu": 1, "Elu": 1, "Affine": 2, "ScaledT
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
 
 
-def rows(w: Tensor, gates: str, P: int) -> Tensor:
+def rows(w: Tensor, gates: str) -> Tensor:
     """From ONNX's order i, o, f, c to those of torch's i, f, g, o that there are."""
     parts = dict(zip("iofg", w.chunk(4), strict=True))
     return torch.cat([parts[gate] for gate in gates]).reshape(-1, *w.shape[1:])
@@ -42,9 +42,9 @@ def layer(attributes: dict[str, Any], given: dict[str, Tensor]) -> LSTM:
     lstm, gates = LSTM(I, H, bidirectional=D == 2, variant=variant), "".join(variant.gates)
     state = {}
     for d, end in zip(range(D), ("l0", "l0_reverse"), strict=False):
-        state |= {f"weight_ih_{end}": rows(given["W"][d], gates, H), f"weight_hh_{end}": rows(given["R"][d], gates, H)}
+        state |= {f"weight_ih_{end}": rows(given["W"][d], gates), f"weight_hh_{end}": rows(given["R"][d], gates)}
         biases = given["B"][d].chunk(2) if "B" in given else [torch.zeros(4 * H)] * 2
-        state |= {f"bias_ih_{end}": rows(biases[0], gates, H), f"bias_hh_{end}": rows(biases[1], gates, H)}
+        state |= {f"bias_ih_{end}": rows(biases[0], gates), f"bias_hh_{end}": rows(biases[1], gates)}
         if "P" in given:
             peepholes = dict(zip("iof", given["P"][d].chunk(3), strict=True))
             state[f"weight_ch_{end}"] = torch.cat([peepholes[gate] for gate in gates if gate != "g"])

@@ -122,6 +122,11 @@ class LSTM(Recurrent):
     def reset_parameters(self) -> None:
         """Draw every parameter from U(-1/√H, 1/√H), in torch's order; then set `forget_bias`, if given."""
         super().reset_parameters()
+        self.reset_forget_bias()
+
+    @torch.no_grad()
+    def reset_forget_bias(self) -> None:
+        """Set b_if to `forget_bias` and b_hf to zero in every layer and direction, if it is given."""
         if self.forget_bias is None:
             return
         first = (self._variant.gates if self._variant else GATES).index("f") * self.hidden_size

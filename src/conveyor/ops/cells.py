@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from conveyor import _kernels
 from conveyor.equations import Weights
 from conveyor.variant import Variant
 
@@ -36,12 +37,10 @@ class Cell(NamedTuple):
 def cell_named(name: str) -> Cell:
     """The cell of that name: "lstm", "gru", "rnn_tanh", "rnn_relu", or `Variant.cell`."""
     variant = Variant.of_cell(name)
-    if variant is None:
-        known = {"lstm": (4, 4, 4, True), "gru": (3, 4, 4, False)}
-        return Cell(name, *known.get(name, (1, 0, 1, False)))
-    gates = len(variant.gates)
-    kept, sums = (6 + 2 * gates, 2 * gates) if variant.layer_norm else (4, gates)
-    return Cell("lstm variant", gates, kept, sums, True, variant, variant.options, tuple(variant.extras(1)))
+    kernel, options = (name, ()) if variant is None else ("lstm variant", variant.options)
+    gates, kept, sums = _kernels.widths(kernel, options)
+    extras = tuple(variant.extras(1)) if variant else ()
+    return Cell(kernel, gates, kept, sums, name.startswith("lstm"), variant, options, extras)
 
 
 def by_direction(name: str, weights: Sequence[Tensor], directions: int) -> list[Weights]:

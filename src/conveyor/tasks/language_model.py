@@ -188,7 +188,8 @@ class Network(nn.Module):
         E, H = config.embedding_size, config.hidden_size
         self.embedding = nn.Embedding(vocabulary, E)
         dropout = config.dropout_between if config.layers > 1 else 0.0
-        self.lstm = LSTM(E, H, config.layers, dropout=dropout, variant=config.variant)
+        bias = config.forget_bias if "f" in VARIANTS[config.variant].gates else None
+        self.lstm = LSTM(E, H, config.layers, dropout=dropout, variant=config.variant, forget_bias=bias)
         self.output = nn.Linear(H, vocabulary)
         self.dropout_input = nn.Dropout(config.dropout_input)
         self.dropout_output = nn.Dropout(config.dropout_output)
@@ -203,14 +204,7 @@ class Network(nn.Module):
             for name, weight in self.named_parameters():
                 if "norm_" not in name and "bias_c" not in name:
                     nn.init.uniform_(weight, -config.init_range, config.init_range)
-        variant = VARIANTS[config.variant]
-        forget_bias = variant.forget_bias if config.forget_bias is None else config.forget_bias
-        if forget_bias is not None and "f" in variant.gates:
-            first = variant.gates.index("f") * config.hidden_size
-            forget = slice(first, first + config.hidden_size)
-            for name, bias in self.lstm.named_parameters():
-                if "bias_ih" in name or "bias_hh" in name:
-                    nn.init.constant_(bias[forget], forget_bias if "bias_ih" in name else 0.0)
+        self.lstm.reset_forget_bias()
 
     def forward(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Tokens [T, B] and a state to logits [T, B, V] and the next state."""
