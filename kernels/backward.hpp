@@ -227,10 +227,11 @@ class BackwardPass {
     const auto& ends = by_row.flags[n];
     for (long u = 0; u < P; u += V) {
       const long some = P - u;
-      Vec d = incoming(n, u, load(by_row.dfed + l * R + u, some) * cell.factor(by_row.noise_after[n], 1, u, some));
+      Vec d = incoming(n, u,
+                       load(by_row.dfed + l * R + u, some) * cell.factor(by_row.noise_after[n], kDropsHidden, u, some));
       if (cell.keeps_output()) {
         if (!ends.cut) d += load(by_row.carry_h + l * P + u, some);
-        const Vec m = cell.stays(by_row.noise[n], 3, u, some);
+        const Vec m = cell.stays(by_row.noise[n], kKeepsOutput, u, some);
         store((ends.first ? ends.first : by_row.carry_h + l * P) + u, m * d, some);
         d *= 1.0f - m;
       }
@@ -327,7 +328,7 @@ class BackwardPass {
     const float* const noise = f.noise.data ? f.noise.at(places.time_of(b, 0), b) : nullptr;
     const bool fresh = places.fresh({b, 0, places.time_of(b, 0), true, false});
     for (long u = 0; u < P; u += V) {
-      Vec d = load(f.dh_0 + b * R + u, P - u) * cell.factor(noise, 1, u, P - u);
+      Vec d = load(f.dh_0 + b * R + u, P - u) * cell.factor(noise, kDropsHidden, u, P - u);
       if (cell.keeps_output() && !fresh) d += load(dh_first + b * P + u, P - u);
       store(f.dh_0 + b * R + u, d, P - u);
     }

@@ -30,8 +30,11 @@ struct RowBackward {
   float* carry_before;
   E* dsums;              // [S]
   E* shown;              // [H], or null
-  float *own, *scratch;  // [vectors]: this row's part of their gradients; [kScratch]
+  float *own, *scratch;  // [own()]: this row's part of the gradients of the vectors; [scratch()]
 };
+
+// What is drawn for each unit, row and step, as `NOISE` of conveyor/variant.py has it.
+enum Noise { kDropsCandidate, kDropsHidden, kKeepsCell, kKeepsOutput, kNoises };
 
 class VariantCell {
  public:
@@ -72,13 +75,13 @@ class VariantCell {
   // Gradients a row gives apart from those of its sums: of the vectors, and of the bias where sums are normalised.
   long own() const { return vectors() + (norms ? gates * H : 0); }
   long scratch() const { return 4 * H + 2 * gates * H; }
-  bool keeps_output() const { return noise_slot[3] >= 0; }
-  bool feeds() const { return sees_gates || noise_slot[1] >= 0; }
+  bool keeps_output() const { return noise_slot[kKeepsOutput] >= 0; }
+  bool feeds() const { return sees_gates || noise_slot[kDropsHidden] >= 0; }
 
   // What the recurrent product reads: h, of which some is dropped, and behind it the gates of the step before.
   template <class E>
   void feed(E* to, const E* h, const float* noise, long P) const {
-    for (long n = 0; n < P; n += V) store(to + n, load(h + n, P - n) * factor(noise, 1, n, P - n), P - n);
+    for (long n = 0; n < P; n += V) store(to + n, load(h + n, P - n) * factor(noise, kDropsHidden, n, P - n), P - n);
   }
   template <class E>
   void see(E* to, const float* gates_before) const {
@@ -98,10 +101,10 @@ class VariantCell {
     return 0;
   }
 
-  Vec factor(const float* noise, int kind, long u, long n) const {
+  Vec factor(const float* noise, Noise kind, long u, long n) const {
     return noise_slot[kind] < 0 ? splat(1.0f) : load(noise + noise_slot[kind] * H + u, n);
   }
-  Vec stays(const float* noise, int kind, long u, long n) const {
+  Vec stays(const float* noise, Noise kind, long u, long n) const {
     return noise_slot[kind] < 0 ? Vec{} : load(noise + noise_slot[kind] * H + u, n);
   }
 
@@ -114,7 +117,8 @@ class VariantCell {
   void backward(const RowBackward<E>& at, const float* vectors) const {
     usual ? run_backward<true>(at, vectors) : run_backward<false>(at, vectors);
   }
-  // Of what is zoned or bounded after the projection: the part of dh that goes on to W_hr.
+
+  // What a bound on the projected output lets through of its gradient.
   template <class E>
   Vec through_bound(Vec dh, const E* h, long u, long n) const {
     E bound[V];
@@ -125,7 +129,7 @@ class VariantCell {
 
   const long H;
   int gates = 0, doors = 0, noises = 0;
-  int slot_i, slot_f, slot_g, slot_o, noise_slot[4];
+  int slot_i, slot_f, slot_g, slot_o, noise_slot[kNoises];
   bool coupled, peepholes, sees_gates, norms;
   bool usual;  // the usual activations, nothing drawn, bounded or normalised: known as the program is compiled
   Squash of_gate, of_candidate, of_belt;
@@ -146,7 +150,7 @@ class VariantCell {
                           : of_candidate(bounded(sum<Usual>(at, vectors, slot_g, u), clip));
       const Vec belt = Usual ? f * c_before + i * g : fresh(i, f, g, c_before, at.noise, u);
       const Vec o = door<Usual>(at, vectors, slot_o, doors - 1, u, belt);
-      const Vec m = Usual ? Vec{} : stays(at.noise, 2, u, n);
+      const Vec m = Usual ? Vec{} : stays(at.noise, kKeepsCell, u, n);
       store(at.c + u, Usual ? belt : m * c_before + (1.0f - m) * belt, n);
       store(at.gates + u, i, n);
       store(at.gates + H + u, f, n);
@@ -235,7 +239,7 @@ class VariantCell {
 
   // The belt after the step, before a unit stays as it was.
   CONVEYOR_INLINE Vec fresh(Vec i, Vec f, Vec g, Vec c_before, const float* noise, long u) const {
-    return bounded(f * c_before + i * (g * factor(noise, 0, u, H - u)), cell_clip);
+    return bounded(f * c_before + i * (g * factor(noise, kDropsCandidate, u, H - u)), cell_clip);
   }
   template <bool Usual, class E>
   CONVEYOR_INLINE Vec fresh(const RowBackward<E>& at, long u) const {
@@ -249,8 +253,8 @@ class VariantCell {
   CONVEYOR_INLINE void show(const RowForward<E>& at, long u, Vec o, Vec belt) const {
     const long n = H - u;
     Vec h = o * of_belt(belt);
-    if (noise_slot[3] >= 0) {
-      const Vec m = stays(at.noise, 3, u, n);
+    if (noise_slot[kKeepsOutput] >= 0) {
+      const Vec m = stays(at.noise, kKeepsOutput, u, n);
       h = m * load(at.h_before + u, n) + (1.0f - m) * h;
     }
     store(at.h + u, h, n);
@@ -307,7 +311,8 @@ class VariantCell {
     const float* gate = at.gates + u;
     const Vec i = load(gate, n), f = load(gate + H, n), g = load(gate + 2 * H, n), o = load(gate + 3 * H, n);
     const Vec c_before = load(at.c_before + u, n), belt = load(belts + u, n);
-    const Vec m = Usual ? Vec{} : stays(at.noise, 2, u, n), drop = Usual ? splat(1.0f) : factor(at.noise, 0, u, n);
+    const Vec m = Usual ? Vec{} : stays(at.noise, kKeepsCell, u, n),
+              drop = Usual ? splat(1.0f) : factor(at.noise, kDropsCandidate, u, n);
     const auto peephole = [&](int nth) { return peepholes ? load(vectors + nth * H + u, n) : Vec{}; };
     Vec dc = load(at.carry + u, n);
     if (at.dcells) dc += load(at.dcells + u, n);

@@ -272,7 +272,7 @@ def variant_step(
 
 def _parts(state: Tensor, c: Tensor, variant: Variant) -> tuple[Tensor, Tensor]:
     """A state's h, and the gates that it holds behind: [B, 0] where no gate is seen."""
-    seen = variant.gate_recurrence * len(variant.doors) * c.shape[-1]
+    seen = variant.seen(c.shape[-1])
     h, gates = state.split([state.shape[-1] - seen, seen], -1)
     return h, gates
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 from dataclasses import dataclass, fields, replace
@@ -112,6 +113,10 @@ class Variant:
         """The gates proper: all but the candidate."""
         return tuple(gate for gate in self.gates if gate != "g")
 
+    def seen(self, H: int) -> int:
+        """How many values the state of H units holds behind h: the gates, where gates see gates."""
+        return len(self.doors) * H if self.gate_recurrence else 0
+
     @property
     def noise(self) -> tuple[str, ...]:
         """The fields that draw random numbers for each unit, row and step, in the order of `equations.Noise`."""
@@ -167,6 +172,15 @@ class Variant:
         squashes = [number for name, *numbers in self.squashes for number in (list(ACTIVATIONS).index(name), *numbers)]
         clips = (math.inf if clip is None else clip for clip in (self.clip, self.cell_clip, self.proj_clip))
         return tuple(float(number) for number in (*flags, *squashes, *clips, *(name in self.noise for name in NOISE)))
+
+
+def variant_named(name: str) -> Variant:
+    """That of `VARIANTS`; ValueError, with the nearest name, for any other."""
+    if name not in VARIANTS:
+        near = difflib.get_close_matches(name, VARIANTS, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"expected one of {', '.join(VARIANTS)}, got {name!r}{hint}")
+    return VARIANTS[name]
 
 
 NOISE = ("recurrent_dropout", "variational_dropout", "zoneout_cell", "zoneout_hidden")

@@ -154,8 +154,10 @@ def test_forget_bias_finds_its_gate() -> None:
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(ValueError, match="did you mean 'peephole'"):
+    with pytest.raises(ValueError, match=r"variant: expected one of .* did you mean peephole\?"):
         LSTM(3, 4, variant="peepholes")
+    with pytest.raises(TypeError, match="variant: expected a name or a Variant, got int"):
+        LSTM(3, 4, variant=3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="proj_clip=None without proj_size"):
         LSTM(3, 4, variant=Variant(proj_clip=1.0))
     with pytest.raises(ValueError, match="zoneout_hidden=0 with a projection"):

@@ -1,6 +1,5 @@
 """What a recurrent layer refuses: torch's exception types; where, expected, got, what to do."""
 
-import difflib
 import reprlib
 import warnings
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from torch.nn.utils.rnn import PackedSequence
 from conveyor.equations import NONLINEARITIES
 from conveyor.nn.parameters import Weight
 from conveyor.nn.precision import autocast
-from conveyor.variant import VARIANTS, Variant
+from conveyor.variant import Variant, variant_named
 
 Shape = Sequence[int]
 PACK = "make it with torch.nn.utils.rnn.pack_padded_sequence"
@@ -60,14 +59,12 @@ def projection(size: object, hidden_size: int) -> None:
 
 def variant(given: object, forget_bias: float | None, bias: bool, proj_size: int) -> Variant:
     """A `Variant`, or the name of one, that fits the layer; with the layer's own forget_bias if it has one."""
-    if isinstance(given, str) and given in VARIANTS:
-        of = VARIANTS[given]
-    elif isinstance(given, Variant):
-        of = given
-    else:
-        near = difflib.get_close_matches(given, VARIANTS, 1) if isinstance(given, str) else []
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"variant: expected one of {list(VARIANTS)}, or a Variant, got {given!r}{hint}")
+    if not isinstance(given, str | Variant):
+        raise TypeError(f"variant: expected a name or a Variant, got {type(given).__name__}")
+    try:
+        of = given if isinstance(given, Variant) else variant_named(given)
+    except ValueError as error:
+        raise ValueError(f"variant: {error}") from None
     if forget_bias is not None:
         of = replace(of, forget_bias=forget_bias)
     if of.forget_bias is not None and not bias:

@@ -134,8 +134,7 @@ class Recurrent(nn.Module):
     @property
     def _seen(self) -> int:
         """How many values of gates the state holds behind h."""
-        variant = self._variant
-        return len(variant.doors) * self.hidden_size if variant and variant.gate_recurrence else 0
+        return self._variant.seen(self.hidden_size) if self._variant else 0
 
     def _stack(
         self, cell: str, x: Tensor, states: States, weights: list[list[Tensor]], **options: Any

@@ -29,8 +29,7 @@ class Cell(NamedTuple):
 
     def seen(self, hidden_size: int) -> int:
         """How many values the state holds besides h: the gates of the step before."""
-        variant = self.variant
-        return len(variant.doors) * hidden_size if variant and variant.gate_recurrence else 0
+        return self.variant.seen(hidden_size) if self.variant else 0
 
 
 @cache

@@ -30,7 +30,6 @@ at zero.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
@@ -60,7 +59,7 @@ from conveyor.training.options import (
     check,
 )
 from conveyor.training.task import Data, Model, Outcome, Sums
-from conveyor.variant import VARIANTS
+from conveyor.variant import variant_named
 
 UNIT = "tokens"
 TEST_WINDOW = 1000
@@ -120,10 +119,10 @@ class Config:
             yield "--valid-share and --test-share: expected less than 1 together"
         if self.tied and self.embedding_size != self.hidden_size:
             yield "--tied: expected --embedding-size as large as --hidden-size"
-        if self.variant not in VARIANTS:
-            near = difflib.get_close_matches(self.variant, VARIANTS, 1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            yield f"--variant: expected one of {', '.join(VARIANTS)}, got {self.variant}{hint}"
+        try:
+            variant_named(self.variant)
+        except ValueError as error:
+            yield f"--variant: {error}"
         if self.tokens == "bpe" and self.vocabulary < 256:
             yield f"--vocabulary: expected 256 or more with --tokens bpe, got {self.vocabulary}"
         if self.tokens == "word" and self.vocabulary < 3:
@@ -188,7 +187,7 @@ class Network(nn.Module):
         E, H = config.embedding_size, config.hidden_size
         self.embedding = nn.Embedding(vocabulary, E)
         dropout = config.dropout_between if config.layers > 1 else 0.0
-        bias = config.forget_bias if "f" in VARIANTS[config.variant].gates else None
+        bias = config.forget_bias if "f" in variant_named(config.variant).gates else None
         self.lstm = LSTM(E, H, config.layers, dropout=dropout, variant=config.variant, forget_bias=bias)
         self.output = nn.Linear(H, vocabulary)
         self.dropout_input = nn.Dropout(config.dropout_input)
