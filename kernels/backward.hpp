@@ -37,6 +37,8 @@ class BackwardPass {
         dsums(space.take<E>((block + 1) * L * S)),
         dsums_first(space.take<E>(f.dh_0 ? sizes.B * S : 0)),
         dh_first(space.take(Cell::kByRow && f.dh_0 && cell.keeps_output() ? sizes.B * P : 0)),
+        firsts(space.take<const E*>(f.dh_0 ? sizes.lanes.rows() : 0)),
+        dh_0s(space.take<float*>(f.dh_0 ? sizes.lanes.rows() : 0)),
         of_block(backward, cell, block, dsums ? slot(0) : nullptr, space),
         rows(of_block.rows),
         at(space, L),
@@ -305,52 +307,69 @@ class BackwardPass {
 
   // The gradients of the initial states and the biases; zeros where there is no step.
   void end(const Team& team) const {
-    const long b0 = team.begin(sizes.B), b1 = team.end(sizes.B);
     of_block.end(ticks, team);
-    for (long b = b0; b < b1; ++b) end_row(b);
-    if (f.dh_0) first_states(b0, b1);
+    const Lanes& lanes = sizes.lanes;
+    const long n0 = team.begin(lanes.rows()), n1 = team.end(lanes.rows());
+    for (long n = n0; n < n1; ++n) end_row(lanes.row[lanes.first[0] + n]);
+    if (f.dh_0) first_states(n0, n1);
+    if (lanes.first[0] > 0) return;
+    for (long b = team.begin(sizes.B); b < team.end(sizes.B); ++b)
+      if (lanes.length[b] == 0) end_without_step(b);
   }
 
   // dh_0 = W_hh^T dsums_1, and what the cell hands on beside.
-  void first_states(long b0, long b1) const {
-    const Term<E> term(Left<E>(dsums_first + S - G, S), G, w_hh);
-    multiply_into(fed, b0, b1, 0, fed.panels, term, Right<float>{nullptr, f.dh_0, R, 0, sizes.B},
-                  Cell::kCarries && !Cell::kBelt);
-    for (long b = b0; b < b1; ++b) {
-      if constexpr (Cell::kByRow) finish_first(b);
-      if (sizes.lanes.length[b] == 0) pass_on(f.dh_0 + b * R, f.dh_n ? f.dh_n + b * R : nullptr, R);
+  void first_states(long n0, long n1) const {
+    const long* const row = sizes.lanes.row + sizes.lanes.first[0];
+    for (long n = n0; n < n1; ++n) {
+      firsts[n] = dsums_first + row[n] * S;
+      dh_0s[n] = f.dh_0 + row[n] * R;
     }
+    const Term<E> term(Left<E>(firsts, S - G), G, w_hh);
+    multiply_into(fed, n0, n1, 0, fed.panels, term, Right<float>{dh_0s}, Cell::kCarries && !Cell::kBelt);
+    if constexpr (Cell::kByRow)
+      for (long n = n0; n < n1; ++n) finish_first(row[n]);
   }
 
   // Of the first step's h, what is dropped, and what stayed as it was.
   void finish_first(long b) const {
-    if (sizes.lanes.length[b] == 0) return;
-    const float* const noise = f.noise.data ? f.noise.at(places.time_of(b, 0), b) : nullptr;
-    const bool fresh = places.fresh({b, 0, places.time_of(b, 0), true, false});
+    const Place first = first_step(b);
+    const float* const noise = f.noise.data ? f.noise.at(first.t, b) : nullptr;
     for (long u = 0; u < P; u += V) {
       Vec d = load(f.dh_0 + b * R + u, P - u) * cell.factor(noise, kDropsHidden, u, P - u);
-      if (cell.keeps_output() && !fresh) d += load(dh_first + b * P + u, P - u);
+      if (cell.keeps_output() && !places.fresh(first)) d += load(dh_first + b * P + u, P - u);
       store(f.dh_0 + b * R + u, d, P - u);
     }
   }
 
-  // The gradient of a state that no step has used.
-  void pass_on(float* to, const float* from, long count) const {
-    if (from)
-      copy(to, from, count);
-    else
-      clear(to, count);
-  }
+  Place first_step(long b) const { return {b, 0, places.time_of(b, 0), true, sizes.lanes.length[b] == 1}; }
 
   void end_row(long b) const {
-    const long length = sizes.lanes.length[b];
-    const bool unused = length == 0 || places.fresh({b, 0, places.time_of(b, 0), true, length == 1});
-    if (unused && f.dh_0) {
-      clear(dsums_first + b * S, S);
-      clear(f.dh_0 + b * R, R);
+    if (places.fresh(first_step(b))) {
+      if (f.dh_0) {
+        clear(dsums_first + b * S, S);
+        clear(f.dh_0 + b * R, R);
+      }
+      if (f.dc_0) clear(f.dc_0 + b * H, H);
     }
-    if (unused && f.dc_0) pass_on(f.dc_0 + b * H, length == 0 && f.dc_n ? f.dc_n + b * H : nullptr, H);
-    for (long t = length; t < sizes.T; ++t) {
+    clear_past(b);
+  }
+
+  // The gradients of states that no step has used.
+  void end_without_step(long b) const {
+    const auto pass_on = [](float* to, const float* from, long count) {
+      if (from)
+        copy(to, from, count);
+      else
+        clear(to, count);
+    };
+    if (f.dh_0) pass_on(f.dh_0 + b * R, f.dh_n ? f.dh_n + b * R : nullptr, R);
+    if (f.dc_0) pass_on(f.dc_0 + b * H, f.dc_n ? f.dc_n + b * H : nullptr, H);
+    clear_past(b);
+  }
+
+  // Past the row's end.
+  void clear_past(long b) const {
+    for (long t = sizes.lanes.length[b]; t < sizes.T; ++t) {
       if (f.dx.data && !f.adds_dx) clear(f.dx.at(t, b), sizes.I);
       if (f.dsums) clear(f.dsums + (t * sizes.B + b) * S, S);
     }
@@ -370,6 +389,8 @@ class BackwardPass {
   float *no_carry, *carry;
   E *dsums, *dsums_first;
   float* dh_first;
+  const E** firsts;
+  float** dh_0s;
   const BlockGradients<Cell, E> of_block;
   const BlockRows<E>& rows;
   const TickRows<E> at;

@@ -1,5 +1,5 @@
 // The kernels of one instruction set: compiled once for each.
-#include "backward.hpp"
+#include "groups.hpp"
 
 namespace conveyor {
 namespace CONVEYOR_ISA {
@@ -78,7 +78,7 @@ std::size_t packed_floats_of(const Forward<E>& forward) {
 template <class E>
 constexpr Passes<E> passes_of() {
   return {packed_floats_of<E>, workspace_of<ForwardPass, Forward, E>, run_of<ForwardPass, Forward, E>,
-          workspace_of<BackwardPass, Backward, E>, run_of<BackwardPass, Backward, E>};
+          workspace_of<BackwardGroups, Backward, E>, run_of<BackwardGroups, Backward, E>};
 }
 
 template <Vec (*function)(Vec)>

@@ -54,6 +54,8 @@ struct Lanes {
   const long* first;  // [count + 1]
   const long *row, *start;
   const long* length;  // [B]
+
+  long rows() const { return first[count] - first[0]; }
 };
 
 struct Sizes {
