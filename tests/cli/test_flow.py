@@ -221,7 +221,7 @@ def test_a_run_is_used_from_anywhere(
     assert train("--resume", run, "--epochs", "3") == 2
     assert "check the path given to --data" in capsys.readouterr().err
     assert train("--resume", run, "--epochs", "3", "--data", str(moved)) == 0
-    assert json.loads(Path(run, "config.json").read_text())["data"] == [str(moved.absolute())]
+    assert json.loads(Path(run, "config.json").read_text())["reading"]["data"] == [str(moved.absolute())]
     assert main(["evaluate", run]) == 0
 
     moved.write_text("another text, " * 1000)

@@ -52,13 +52,13 @@ MISTAKES = {
     f"{TRAIN} --data --epochs 1": "[options] --data: expected one value or more, none of them empty, got ()",
     f"{TRAIN} --data=": "[options] --data: expected one value or more, none of them empty, got ('',)",
     f"{TRAIN} stray": "[options] Unrecognized options: stray",
-    f"{TRAIN} --data empty.txt": "[text] empty.txt: the file is empty",
-    f"{TRAIN} --data latin.txt": "[text] latin.txt: expected UTF-8, but byte 3 (0xe9) is not",
+    f"{TRAIN} --data empty.txt": "[text] HERE/empty.txt: the file is empty",
+    f"{TRAIN} --data latin.txt": "[text] HERE/latin.txt: expected UTF-8, but byte 3 (0xe9) is not",
     f"{TRAIN} --data short.txt": "[data] the training part is shorter than one batch: expected 6,401 tokens or more, ",
-    f"{TRAIN} --data latin.txt/x": "[text] latin.txt/x: no such file or folder",
+    f"{TRAIN} --data latin.txt/x": "[text] HERE/latin.txt/x: no such file or folder",
     f"{TRAIN} --data enough.txt --test-share 0": "[data] the test part is shorter than one batch: expected 2 tokens",
-    f"{TRAIN} --data pictures": "[text] pictures: no text file in this folder",
-    f"{TRAIN} --data nowhere": "[text] nowhere: no such file or folder",
+    f"{TRAIN} --data pictures": "[text] HERE/pictures: no text file in this folder",
+    f"{TRAIN} --data nowhere": "[text] HERE/nowhere: no such file or folder",
     f"{TRAIN} --device mps": "[train] --device mps: torch finds no such device here",
     f"{TRAIN} --data enough.txt --hidden-size 1000000": "[train] the network's weights and gradients: expected at most",
     f"{TRAIN} --data enough.txt --runs short.txt": "[write] short.txt/",
@@ -72,7 +72,7 @@ MISTAKES = {
     "evaluate nowhere": "[bundle] nowhere/model.json: cannot be read",
     "evaluate foreign": "[bundle] foreign/model.json: expected a model of format conveyor-model-1, got None",
     "evaluate odd": "[tokenizer] expected the description of a char, word or bpe tokenizer",
-    "evaluate run --data empty.txt": "[text] empty.txt: the file is empty",
+    "evaluate run --data empty.txt": "[text] HERE/empty.txt: the file is empty",
     "evaluate run --data": "[options] --data: expected one value or more, none of them empty, got ()",
     "predict": "usage: conveyor predict RUN INPUT",
     "predict run": "[predict] nothing to predict from",
@@ -95,7 +95,7 @@ def test_kernels_that_refuse_to_start_say_why() -> None:
 def test_mistake(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(line.split()) == 2
     said = capsys.readouterr()
-    assert said.err.startswith(f"conveyor: {MISTAKES[line]}")
+    assert said.err.startswith("conveyor: " + MISTAKES[line].replace("HERE", str(Path.cwd())))
     assert said.err.endswith("\n")
     if not MISTAKES[line].startswith("usage"):
         assert said.err.count("\n") == 1

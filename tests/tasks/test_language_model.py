@@ -14,7 +14,7 @@ from conveyor.data.streams import Streams
 from conveyor.errors import ConveyorError
 from conveyor.tasks import language_model as task
 from conveyor.training.fit import fit
-from conveyor.training.options import TrainingOptions
+from conveyor.training.options import ReadingOptions, TrainingOptions
 from conveyor.training.scoring import score
 from conveyor.training.task import Model
 from conveyor.variant import VARIANTS
@@ -90,7 +90,9 @@ def test_learns_a_tiny_text_by_heart(tmp_path: Path) -> None:
     line = "Bob is a nice person. Dan, on the other hand, is evil.\n"
     (tmp_path / "text.txt").write_text(line * 40)
     options = TrainingOptions(batch_size=4, epochs=25, learning_rate=0.02, threads=1)
-    config = task.Config(data=(f"{tmp_path}/text.txt",), hidden_size=48, layers=1, training=options)
+    config = task.Config(
+        reading=ReadingOptions(data=(f"{tmp_path}/text.txt",)), hidden_size=48, layers=1, training=options
+    )
     model, figures = fit(task, config, tmp_path / "run")
     assert figures["test"]["loss"] < 0.05
     assert figures["test"]["perplexity"] == pytest.approx(math.exp(figures["test"]["loss"]))
@@ -131,7 +133,12 @@ def test_words_and_pieces_train_too(tmp_path: Path, tokens: str) -> None:
     (tmp_path / "text.txt").write_text("the quick brown fox jumps over the lazy dog\n" * 60)
     options = TrainingOptions(batch_size=4, epochs=8, learning_rate=0.03, threads=1)
     config = task.Config(
-        data=(f"{tmp_path}/text.txt",), tokens=tokens, vocabulary=300, hidden_size=24, layers=1, training=options
+        reading=ReadingOptions(data=(f"{tmp_path}/text.txt",)),
+        tokens=tokens,
+        vocabulary=300,
+        hidden_size=24,
+        layers=1,
+        training=options,
     )
     model, figures = fit(task, config, tmp_path / "run")
     assert figures["test"]["loss"] < 0.3
@@ -190,7 +197,7 @@ def test_drawing() -> None:
 
 def test_text_shorter_than_one_batch(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("too short " * 10)
-    config = task.Config(data=(f"{tmp_path}/text.txt",))
+    config = task.Config(reading=ReadingOptions(data=(f"{tmp_path}/text.txt",)))
     expected = r"the training part is shorter than one batch: expected 6,401 tokens or more, got 80; give more text"
     with pytest.raises(ConveyorError, match=expected):
         task.read(config)
@@ -199,7 +206,9 @@ def test_text_shorter_than_one_batch(tmp_path: Path) -> None:
 def test_text_that_changed_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "text.txt"
     file.write_text("abcdefghij" * 100)
-    config = task.Config(data=(str(file),), sequence_length=5, training=TrainingOptions(batch_size=2))
+    config = task.Config(
+        reading=ReadingOptions(data=(str(file),)), sequence_length=5, training=TrainingOptions(batch_size=2)
+    )
     facts = task.read(config).facts
     file.write_text("abcdefghij" * 101)
     with pytest.raises(ConveyorError, match="not the one this run was trained on"):

@@ -11,7 +11,7 @@ import pytest
 from conveyor.tasks import language_model as task
 from conveyor.training import history
 from conveyor.training.fit import fit
-from conveyor.training.options import TrainingOptions
+from conveyor.training.options import ReadingOptions, TrainingOptions
 
 
 @pytest.fixture
@@ -20,7 +20,11 @@ def config(tmp_path: Path) -> task.Config:
     (tmp_path / "text.txt").write_text("abcdefgh" * 50)
     options = TrainingOptions(batch_size=4, epochs=3, log_every=1, threads=1)
     return task.Config(
-        data=(f"{tmp_path}/text.txt",), hidden_size=4, embedding_size=3, sequence_length=8, training=options
+        reading=ReadingOptions(data=(f"{tmp_path}/text.txt",)),
+        hidden_size=4,
+        embedding_size=3,
+        sequence_length=8,
+        training=options,
     )
 
 

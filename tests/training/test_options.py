@@ -9,7 +9,7 @@ import pytest
 
 from conveyor.errors import ConveyorError
 from conveyor.tasks.language_model import Config
-from conveyor.training.options import TrainingOptions, from_json
+from conveyor.training.options import ReadingOptions, TrainingOptions, from_json
 
 
 def test_all_mistakes_at_once() -> None:
@@ -32,7 +32,7 @@ def test_all_mistakes_at_once() -> None:
 
 def test_all_conflicts_at_once() -> None:
     with pytest.raises(ConveyorError) as raised:
-        Config(tied=True, tokens="bpe", vocabulary=255, valid_share=0.5, test_share=0.5)
+        Config(tied=True, tokens="bpe", vocabulary=255, reading=ReadingOptions(valid_share=0.5, test_share=0.5))
     assert str(raised.value) == (
         "[options] --valid-share and --test-share: expected less than 1 together; "
         "--tied: expected --embedding-size as large as --hidden-size; "
@@ -41,7 +41,9 @@ def test_all_conflicts_at_once() -> None:
 
 
 def test_json_round_trip() -> None:
-    config = Config(data=("a", "b"), init_range=0.1, forget_bias=None, training=TrainingOptions(max_steps=7))
+    config = Config(
+        reading=ReadingOptions(data=("a", "b")), init_range=0.1, forget_bias=None, training=TrainingOptions(max_steps=7)
+    )
     again = from_json(Config, json.loads(json.dumps(dataclasses.asdict(config))), "config.json")
     assert again == config
 

@@ -14,7 +14,7 @@ from conveyor.errors import ConveyorError
 from conveyor.tasks import language_model
 from conveyor.training import checkpoint, history, tensors
 from conveyor.training.fit import fit
-from conveyor.training.options import TrainingOptions
+from conveyor.training.options import ReadingOptions, TrainingOptions
 
 TEXT = "".join(f"{number} squared is {number * number}.\n" for number in range(120))
 
@@ -22,7 +22,7 @@ TEXT = "".join(f"{number} squared is {number * number}.\n" for number in range(1
 def config(text: Path) -> language_model.Config:
     """Everything that has a state: dropout, Adam, plateau, patience, validation within the epoch, carried state."""
     return language_model.Config(
-        data=(str(text),),
+        reading=ReadingOptions(data=(str(text),)),
         hidden_size=8,
         embedding_size=6,
         dropout_input=0.2,
@@ -141,11 +141,10 @@ def test_killed_run_ends_as_the_whole_one(runs: Path, moment: str) -> None:
 @pytest.mark.parametrize(
     "where",
     [
-        *("state_dict", "optimizer_states", "progress", "carried", "sums", "random", "lr_schedulers", "callbacks"),
+        *("state_dict", "optimizer_states", "progress", "processes", "lr_schedulers", "callbacks"),
         *(
             "progress/step",
-            "random/torch",
-            "random/python",
+            *(f"processes/0/{name}" for name in ("carried", "sums", "random", "random/torch", "random/python")),
             "optimizer_states/0/state",
             "optimizer_states/0/param_groups",
         ),

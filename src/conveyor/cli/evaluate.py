@@ -21,11 +21,13 @@ def run(args: list[str]) -> None:
     if wants_help(args, "usage: conveyor evaluate RUN [--data FILE…]"):
         return
     from conveyor.cli._parse import parse
+    from conveyor.data import catalog
     from conveyor.training.scoring import score
 
     options = parse(Evaluate, args[1:], "conveyor evaluate RUN", Evaluate())
     task, config, facts, network = tasks.load(args[0])
-    split = task.read_test(config, facts, options.data) if options.data else task.read(config, facts).test
+    given = catalog.locate(options.data)
+    split = task.read_test(config, facts, given) if given else task.read(config, facts).test
     scores = score(task, config, network, split)
     width = max(map(len, scores))
     for name, value in scores.items():

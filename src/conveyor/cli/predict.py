@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Generic, TypeVar
 
 import tyro
@@ -20,12 +21,16 @@ class Predict(Generic[O]):
 
     inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT…")] = ()
     """What to predict from: texts, or files, as the task takes them."""
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """File for the predictions, in place of the terminal; its ending chooses among the formats of the field."""
     task: O
 
 
 def run(args: list[str]) -> None:
     """Print a prediction an input."""
-    if wants_help(args, "usage: conveyor predict RUN INPUT…; conveyor predict RUN --help lists what its task can do"):
+    if wants_help(
+        args, "usage: conveyor predict RUN INPUT… [-o FILE]; conveyor predict RUN --help lists what its task can do"
+    ):
         return
     from conveyor.cli._parse import parse
 
@@ -34,5 +39,9 @@ def run(args: list[str]) -> None:
     asked = parse(kind, args[1:], "conveyor predict RUN", Predict(task=model.task.PredictOptions()))
     if not asked.inputs:
         raise ConveyorError("[predict] nothing to predict from; give INPUT behind RUN")
-    for result in model.task.predict(model, asked.inputs, asked.task):
+    results = model.task.predict(model, asked.inputs, asked.task)
+    if asked.output:
+        model.task.save(results, asked.output)
+        return
+    for result in results:
         print(result)

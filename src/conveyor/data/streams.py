@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
 import torch
@@ -37,8 +38,11 @@ class Streams:
         self.inputs = inputs.view(streams, columns).t().contiguous()  # [L, B]: a window is a view
         self.targets = targets.view(streams, columns).t().contiguous()
         self.length = length
-        self.tokens = [int((window != IGNORE).sum()) for window in self.targets.split(length)]
         self.characters_per_token = characters / len(tokens)
+        self._count()
+
+    def _count(self) -> None:
+        self.tokens = [int((window != IGNORE).sum()) for window in self.targets.split(self.length)]
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -48,3 +52,13 @@ class Streams:
         window = slice(index * self.length, (index + 1) * self.length)
         tokens = self.tokens[index]
         return Batch(self.inputs[window], self.targets[window], tokens, tokens * self.characters_per_token)
+
+    def share(self, index: int, count: int) -> Streams:
+        """Every `count`-th stream from `index` on. Fewer streams than shares are not shared: the first has them all."""
+        part = copy.copy(self)
+        if self.inputs.shape[1] >= count:
+            part.inputs, part.targets = (rows[:, index::count].contiguous() for rows in (self.inputs, self.targets))
+        elif index:
+            part.inputs, part.targets = self.inputs[:0], self.targets[:0]
+        part._count()
+        return part

@@ -79,6 +79,11 @@ def cut(text: str, valid_share: float, test_share: float) -> Parts:
     return Parts(text[:first], text[first:second], text[second:])
 
 
+def first_lines(text: str, count: int | None) -> str:
+    """At most so many lines of a text."""
+    return text if count is None else "".join(text.splitlines(keepends=True)[:count])
+
+
 def given_parts(paths: Sequence[Path]) -> list[Path] | None:
     """The three files of a folder that says itself what trains, validates and tests; else None."""
     if len(paths) != 1 or not os.path.isdir(paths[0]):  # not Path.is_dir, which raises where it may not look

@@ -30,6 +30,7 @@ at zero.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
@@ -46,19 +47,21 @@ from conveyor.data.streams import IGNORE, Batch, Streams
 from conveyor.data.tokenizer import Tokenizer
 from conveyor.errors import ConveyorError
 from conveyor.nn import LSTM
+from conveyor.training import files
 from conveyor.training.options import (
     Count,
     Depth,
     NotNegative,
     Number,
     Positive,
+    ReadingOptions,
     Share,
     Size,
     TrainingOptions,
     Whole,
     check,
 )
-from conveyor.training.task import Data, Model, Outcome, Sums
+from conveyor.training.task import Data, Model, Outcome, Smoke, Sums
 from conveyor.variant import variant_named
 
 UNIT = "tokens"
@@ -70,15 +73,12 @@ State = tuple[Tensor, Tensor]
 
 @dataclass(kw_only=True)
 class Config:
-    """Train a language model."""
+    """Train a language model.
 
-    data: tuple[str, ...] = ()
-    """UTF-8 text: files or folders. A folder with *.train.txt, *.valid.txt and *.test.txt is taken as split so; without
-    data, the text that every Python carries."""
-    valid_share: Share = 0.1
-    """Share of the text to choose by, before the test part."""
-    test_share: Share = 0.1
-    """Share of the text to test on, at its end."""
+    Data: UTF-8 text, files or folders. A folder with *.train.txt, *.valid.txt and *.test.txt is taken as split so; any
+    other text is cut in order. Without data, the text that every Python carries. --limit counts lines.
+    """
+
     tokens: Literal["char", "word", "bpe"] = "char"
     """What is predicted: characters, words, or byte-pair pieces."""
     vocabulary: Count = 10_000
@@ -109,13 +109,14 @@ class Config:
     loss_scale: Literal["mean", "sum"] = "mean"
     """Loss of a window: the mean over its steps, or their sum, as Zaremba et al. have it; learning rate and clip norm
     are on that scale."""
+    reading: ReadingOptions = field(default_factory=ReadingOptions)
     training: TrainingOptions = field(default_factory=lambda: TrainingOptions(batch_size=64))
 
     def __post_init__(self) -> None:
         check(self, self._conflicts)
 
     def _conflicts(self) -> Iterator[str]:
-        if self.valid_share + self.test_share >= 1:
+        if self.reading.valid_share + self.reading.test_share >= 1:
             yield "--valid-share and --test-share: expected less than 1 together"
         if self.tied and self.embedding_size != self.hidden_size:
             yield "--tied: expected --embedding-size as large as --hidden-size"
@@ -159,9 +160,12 @@ def read_test(config: Config, facts: dict[str, Any], data: Sequence[str]) -> Str
 
 def read_parts(config: Config) -> text.Parts:
     """The three texts."""
-    if config.data:
-        return text.read_parts([Path(path) for path in config.data], config.valid_share, config.test_share)
-    return text.cut(python_text.read(), config.valid_share, config.test_share)
+    reading = config.reading
+    if reading.data:
+        parts = text.read_parts([Path(path) for path in reading.data], reading.valid_share, reading.test_share)
+    else:
+        parts = text.cut(python_text.read(), reading.valid_share, reading.test_share)
+    return text.Parts(*(text.first_lines(part, reading.limit) for part in parts))
 
 
 def streams(
@@ -222,7 +226,7 @@ def loss(config: Config, network: nn.Module, batch: Batch, carried: State | None
     nats = cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE, reduction="sum")
     divisor = batch.tokens if config.loss_scale == "mean" else batch.inputs.shape[1]
     sums: Sums = {"nats": nats.detach().double(), "tokens": batch.tokens, "characters": batch.characters}
-    return Outcome(nats / divisor, sums, tuple(part.detach() for part in state))
+    return Outcome(nats / divisor, divisor, sums, tuple(part.detach() for part in state))
 
 
 def scores(sums: dict[str, Any]) -> dict[str, float]:
@@ -308,10 +312,28 @@ def draw(logits: Tensor, options: PredictOptions, generator: torch.Generator) ->
     return int(order[torch.multinomial(p, 1, generator=generator)])
 
 
-def show(model: Model, folder: Path) -> str:
+def save(results: list[Continuation], path: Path) -> None:
+    """The texts, a blank line between two; as `.json` all that is known of them."""
+    if path.suffix == ".json":
+        files.write_json(path, [dataclasses.asdict(result) for result in results])
+    else:
+        files.write(path, "\n\n".join(result.text for result in results).encode() + b"\n")
+
+
+def show(model: Model, data: Data, folder: Path) -> str:
     """Three samples, from careful to free."""
     samples = []
     for temperature in (0.5, 0.8, 1.0):
         [sample] = model.predict("\n", length=300, temperature=temperature)
         samples.append(f"Temperature {temperature}:\n\n```text\n{sample.text.strip()}\n```\n")
     return "\n".join(samples)
+
+
+def smoke(folder: Path) -> Smoke:
+    """One sentence over and over."""
+    file = folder / "text.txt"
+    files.write(file, b"Bob is a nice person. Dan, on the other hand, is evil.\n" * 100)
+    training = TrainingOptions(batch_size=8, epochs=3, learning_rate=0.01)
+    reading = ReadingOptions(data=(str(file),))
+    config = Config(hidden_size=32, layers=1, sequence_length=50, reading=reading, training=training)
+    return Smoke(config, ("Bob is", "Dan,"))

@@ -16,7 +16,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import Tensor
 
 from conveyor.errors import ConveyorError
-from conveyor.training import bundle, tensors
+from conveyor.training import bundle, processes, tensors
 from conveyor.training.interruption import Interruption
 from conveyor.training.learner import Learner, Progress
 
@@ -46,13 +46,16 @@ def progress(path: Path, learner: Learner) -> Progress:
             "state_dict": dict(weights),
             "optimizer_states": [{"state": dict(), "param_groups": [dict(group)]}],
             "progress": dict(values),
-            "carried": _,
-            "sums": dict(),
-            "random": {"torch": Tensor(), "cuda": list(), "numpy": tuple(), "python": tuple()},
+            "processes": [*parts],
             "pytorch-lightning_version": str(),  # Lightning's own, as those below
             "lr_schedulers": list(),
             "callbacks": dict(),
-        } if group.keys() == _optimizer_options(learner) and _is_progress(values):
+        } if group.keys() == _optimizer_options(learner) and _is_progress(values) and all(map(_is_part, parts)):
+            if len(parts) != processes.count():
+                raise ConveyorError(
+                    f"[resume] {path}: this run trained in {len(parts)} processes, got {processes.count()}; "
+                    "take as many"
+                )
             tensors.match(weights, learner.state_dict(), f"[resume] {path}")
             return Progress(**values)
     raise ConveyorError(f"[resume] {path}: expected a checkpoint of this run, got another file; copy it again")
@@ -61,6 +64,18 @@ def progress(path: Path, learner: Learner) -> Progress:
 def _is_progress(values: dict[str, Any]) -> bool:
     numbers = all(isinstance(value, (int, float)) for value in values.values())
     return numbers and values.keys() == asdict(Progress()).keys()
+
+
+def _is_part(part: Any) -> bool:
+    """Whether it is what a process adds."""
+    match part:
+        case {
+            "carried": _,
+            "sums": dict(),
+            "random": {"torch": Tensor(), "cuda": list(), "numpy": tuple(), "python": tuple()},
+        }:
+            return True
+    return False
 
 
 def _optimizer_options(learner: Learner) -> set[str]:
@@ -116,12 +131,12 @@ class Keeper(Callback):
 
     def _due(self) -> bool:
         step, options = self.learner.progress.step, self.learner.options
-        late = time.monotonic() - self.saved_at >= 60 * options.save_minutes
+        late = processes.any_of(time.monotonic() - self.saved_at >= 60 * options.save_minutes)
         return late or step % self.learner.batches == 0 or step % (options.save_steps or step + 1) == 0
 
     def _leave_if_asked(self, trainer: Trainer) -> None:
-        if self.interruption.asked is not None:
+        if processes.any_of(self.interruption.asked is not None):
             self.save(trainer)
-            if not (self.run / "model.safetensors").exists():
-                bundle.write_weights(self.run, self.learner.network)
+            if processes.first() and not (self.run / "model.safetensors").exists():
+                bundle.write_weights(self.run, self.learner.best)
             raise self.interruption.error(self.learner.progress.step, self.learner.last_step)

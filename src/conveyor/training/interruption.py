@@ -50,11 +50,10 @@ class Interruption:
 
     def error(self, step: int, last_step: int) -> Interrupted:
         """What to tell the user."""
-        assert self.asked is not None
         return Interrupted(
             f"[train] stopped at step {step:,} of {last_step:,}; what was learned is in {self.run}; "
             f"go on with: {self.command} --resume {self.run}",
-            self.asked,
+            self.asked or signal.SIGTERM,  # which another process may have got
         )
 
 

@@ -10,7 +10,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +22,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from conveyor.errors import ConveyorError
-from conveyor.training import optimizer, randomness
+from conveyor.training import optimizer, processes, randomness
+from conveyor.training.averaging import Average
 from conveyor.training.scoring import add, numbers
 from conveyor.training.task import Data, Split, Sums, Task
 
@@ -39,10 +42,16 @@ class Progress:
     """Validations since then."""
     reductions: int = 0
     """How often the plateau schedule lowered the learning rate."""
+    averaging: bool = False
+    """Whether the mean of the weights has begun."""
+
+
+AHEAD = 2
+"""Batches made ready while one is trained on."""
 
 
 class Span:
-    """The batches from `start` up to `stop`, counted over all epochs."""
+    """The batches from `start` up to `stop`, counted over all epochs; a thread makes the next ones ready."""
 
     def __init__(self, split: Split, start: int, stop: int) -> None:
         self.split, self.start, self.stop = split, start, stop
@@ -51,7 +60,13 @@ class Span:
         return self.stop - self.start
 
     def __iter__(self) -> Iterator[Any]:
-        return (self.split.batch(*divmod(step, len(self.split))) for step in range(self.start, self.stop))
+        with ThreadPoolExecutor(1) as reader:
+            ready: deque[Future[Any]] = deque()
+            for step in range(self.start, self.stop + AHEAD):
+                if step < self.stop:
+                    ready.append(reader.submit(self.split.batch, *divmod(step, len(self.split))))
+                if step >= self.start + AHEAD and ready:
+                    yield ready.popleft().result()
 
 
 class Learner(LightningModule):
@@ -61,6 +76,7 @@ class Learner(LightningModule):
         super().__init__()
         self.task, self.config, self.data, self.network = task, config, data, network
         self.options = config.training
+        self.average = Average.of(self.options, network)
         self.progress = Progress()
         self.carried: Any = None
         self.sums: Sums = {}
@@ -100,9 +116,17 @@ class Learner(LightningModule):
 
     def train_dataloader(self) -> Span:
         """The batches up to the next validation; Lightning asks anew for each span."""
+        split: Split = self.data.train
+        if processes.count() > 1:
+            split = split.share(processes.index(), processes.count())
         step, every = self.progress.step, self.options.validate_every or self.batches
         epoch_end = (step // self.batches + 1) * self.batches
-        return Span(self.data.train, step, min((step // every + 1) * every, epoch_end, self.last_step))
+        return Span(split, step, min((step // every + 1) * every, epoch_end, self.last_step))
+
+    @property
+    def best(self) -> nn.Module:
+        """What is validated and kept: the network, or the mean of its weights once that has begun."""
+        return self.average.network if self.average and self.progress.averaging else self.network
 
     # Steps
 
@@ -112,6 +136,7 @@ class Learner(LightningModule):
 
     def on_train_start(self) -> None:
         """Go on with the random numbers of the checkpoint, now that setting up has drawn its own."""
+        self.progress.averaging |= self.options.average == "ema"
         if self._random:
             randomness.restore(self._random)
         self._clock = time.perf_counter()
@@ -131,15 +156,20 @@ class Learner(LightningModule):
         """The loss of one batch."""
         outcome = self.task.loss(self.config, self.network, batch, self.carried)
         self.carried, self.sums = outcome.carried, add(self.sums, outcome.sums)
-        return outcome.loss
+        if processes.count() == 1:
+            return outcome.loss
+        # gradients are averaged over the processes, whose shares of the batch need not be alike
+        return outcome.loss * (outcome.weight * processes.count() / processes.total(outcome.weight))
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Count the step; now and then write a line of metrics."""
         self.progress.step += 1
+        if self.average and self.progress.averaging:
+            self.average.update(self.network)
         self.tick()
         if self.progress.step % self.options.log_every == 0:
             self.log_training()
-        self.trainer.should_stop = self.done
+        self.trainer.should_stop = processes.any_of(self.done)
 
     def tick(self) -> None:
         """Count the time since the last call."""
@@ -147,17 +177,26 @@ class Learner(LightningModule):
         self.progress.seconds += now - self._clock
         self._clock = now
 
+    def begin_averaging(self) -> None:
+        """Begin the mean of the weights when it is time."""
+        trigger = self.options.average == "trigger" and self.progress.stale >= self.options.average_patience
+        if trigger and not self.progress.averaging:
+            self.progress.averaging, self.progress.stale = True, 0
+
     # Metrics
 
     def log_training(self) -> None:
         """Write what the batches since the last line came to, and begin anew."""
         if not self.sums:
             return
-        scores = numbers(self.task, self.sums)
+        total: Sums = {}
+        for sums in processes.gather(self.sums):
+            total = add(total, sums)
+        scores = numbers(self.task, total)
         if not math.isfinite(next(iter(scores.values()))):
             raise self.diverged()
         (then, counted), now = self._mark, time.perf_counter()
-        speed = (float(self.sums[self.task.UNIT]) - counted) / (now - then)
+        speed = processes.total(float(self.sums[self.task.UNIT]) - counted) / (now - then)
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]  # of the last step
         self._mark, self.sums = (now, 0.0), {}
         self.write_line("train", scores, {f"{self.task.UNIT}_per_second": speed, "learning_rate": rate})
@@ -185,11 +224,12 @@ class Learner(LightningModule):
             raise self.diverged()
         del checkpoint["loops"], checkpoint["epoch"], checkpoint["global_step"]
         checkpoint["progress"] = dataclasses.asdict(self.progress)
-        checkpoint["carried"], checkpoint["sums"] = self.carried, self.sums
-        checkpoint["random"] = randomness.state()
+        mine = {"carried": self.carried, "sums": self.sums, "random": randomness.state()}
+        checkpoint["processes"] = processes.gather(mine)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take it up again."""
         self.progress = Progress(**checkpoint["progress"])
-        self.carried = move_data_to_device(checkpoint["carried"], self.device)
-        self.sums, self._random = checkpoint["sums"], checkpoint["random"]
+        mine = checkpoint["processes"][processes.index()]
+        self.carried = move_data_to_device(mine["carried"], self.device)
+        self.sums, self._random = mine["sums"], mine["random"]

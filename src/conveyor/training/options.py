@@ -53,6 +53,22 @@ Share = Annotated[float, Range("a number from 0 to below 1", 0, math.nextafter(1
 
 
 @dataclass(kw_only=True)
+class ReadingOptions:
+    """What to read: the same for every task."""
+
+    data: tuple[str, ...] = ()
+    """Files or folders in the formats the task reads, or the name of a public set (`conveyor data` lists them)."""
+    valid_share: Share = 0.1
+    """Share of the data to choose by, where the data do not say it themselves."""
+    test_share: Share = 0.1
+    """Share of the data to test on, where the data do not say it themselves."""
+    limit: Count | None = None
+    """Read only so many records of each part, for a quick look."""
+    skip_bad: bool = False
+    """Leave out records that are wrong, and count them, where otherwise the first ends the reading."""
+
+
+@dataclass(kw_only=True)
 class TrainingOptions:
     """How to train: the same for every task."""
 
@@ -87,12 +103,21 @@ class TrainingOptions:
     """Validate also after every so many steps, not at each epoch's end alone."""
     patience: Count | None = None
     """Stop after this many validations in a row that got no better."""
+    average: Literal["none", "ema", "trigger"] = "none"
+    """Validate and keep a mean of the weights: ema, in which old weights count less and less; trigger, of all steps
+    since validation got no better for --average-patience times (Merity et al. 2018)."""
+    average_decay: Share = 0.999
+    """Share of the old in the mean of ema."""
+    average_patience: Count = 5
+    """Validations without progress before the mean of trigger begins."""
     seed: Whole = 1
     """Start of all random numbers."""
     threads: Count | None = None
     """Processor threads; as torch chooses if not given."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"
     """Where to compute."""
+    devices: Count = 1
+    """Processes that share each batch on this machine; for several machines see the guide on torchrun."""
     log_every: Count = 50
     """Steps between two lines of metrics."""
     save_minutes: Positive = 2.0

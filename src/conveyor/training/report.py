@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 
 from conveyor.training import files
 from conveyor.training.history import Row
-from conveyor.training.task import Model, name_of
+from conveyor.training.task import Data, Model, name_of
 
 
-def write(run: Path, model: Model, rows: list[Row], figures: dict[str, Any]) -> None:
+def write(run: Path, model: Model, data: Data, rows: list[Row], figures: dict[str, Any]) -> None:
     """Write all three; `figures` is what the run came to."""
     files.write_json(run / "scores.json", figures)
     curves(run / "curves.png", rows)
@@ -26,7 +26,7 @@ def write(run: Path, model: Model, rows: list[Row], figures: dict[str, Any]) -> 
         *(f"- {title.replace('_', ' ')}: {_say(value)}" for title, value in figures.items()),
         "\n![Curves of training](curves.png)\n",
         "## What it does\n",
-        model.task.show(model, run),
+        model.task.show(model, data, run),
         "## Options\n",
         f"```json\n{json.dumps(dataclasses.asdict(model.config), indent=1)}\n```\n",
         f"Again: `conveyor train {name} --config {run / 'config.json'}`. "

@@ -8,6 +8,7 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 
+from conveyor.training import processes
 from conveyor.training.task import Split, Sums, Task
 
 
@@ -25,9 +26,23 @@ def _plain(value: Tensor | float) -> Tensor | float:
     return value.item() if isinstance(value, Tensor) and value.dim() == 0 else value
 
 
-@torch.no_grad()
 def score(task: Task, config: Any, network: nn.Module, split: Split) -> dict[str, float]:
     """The scores of `split`, its batches read in order with dropout off."""
+    return numbers(task, sums_over(task, config, network, split))
+
+
+def shared_score(task: Task, config: Any, network: nn.Module, split: Split) -> dict[str, float]:
+    """The same, each process with its share of every batch."""
+    share = split if processes.count() == 1 else split.share(processes.index(), processes.count())
+    total: Sums = {}
+    for sums in processes.gather(sums_over(task, config, network, share)):
+        total = add(total, sums)
+    return numbers(task, total)
+
+
+@torch.no_grad()
+def sums_over(task: Task, config: Any, network: nn.Module, split: Split) -> Sums:
+    """What the batches of a split come to."""
     device = next(network.parameters()).device
     training = network.training
     network.eval()
@@ -37,4 +52,4 @@ def score(task: Task, config: Any, network: nn.Module, split: Split) -> dict[str
         outcome = task.loss(config, network, move_data_to_device(split.batch(0, index), device), carried)
         total, carried = add(total, outcome.sums), outcome.carried
     network.train(training)
-    return numbers(task, total)
+    return total

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from conveyor.training.options import TrainingOptions
+from conveyor.training.options import ReadingOptions, TrainingOptions
 
 Sums = dict[str, Tensor | float]
 """Figures that may be added up over batches: losses, counts, confusion matrices."""
@@ -22,6 +22,8 @@ class Split(Protocol):
 
     def __len__(self) -> int: ...
     def batch(self, epoch: int, index: int) -> Any: ...
+    def share(self, index: int, count: int) -> Split:
+        """The same batches, of each only the rows that process `index` of `count` takes."""
 
 
 class Data(NamedTuple):
@@ -41,18 +43,27 @@ class Outcome(NamedTuple):
 
     loss: Tensor
     """What the optimizer makes small."""
+    weight: float
+    """How many tokens, frames or rows the loss is a mean of; processes that share a batch count by it."""
     sums: Sums
     """For the scores; detached."""
-    carried: Any
+    carried: Any = None
     """State for the next batch of the epoch (tensors in tuples, lists, dicts; detached), or None."""
+
+
+class Smoke(NamedTuple):
+    """A task tried out in seconds."""
+
+    config: Any
+    inputs: tuple[str, ...]
+    """What `predict` may be given on the command line."""
 
 
 class Config(Protocol):
     """A task's options: a dataclass; those in `training` are the same for all tasks."""
 
+    reading: ReadingOptions
     training: TrainingOptions
-    data: tuple[str, ...]
-    """Files or folders; a run keeps their absolute paths, so that it can be used from anywhere."""
 
 
 class Model(NamedTuple):
@@ -97,8 +108,14 @@ class Task(Protocol):
     def predict(self, model: Model, inputs: Sequence[Any], options: Any) -> list[Any]:
         """One result an input; `str` of a result is what the command line prints."""
 
-    def show(self, model: Model, folder: Path) -> str:
+    def save(self, results: list[Any], path: Path) -> None:
+        """Write predictions as the field does; the file's ending may choose among its formats."""
+
+    def show(self, model: Model, data: Data, folder: Path) -> str:
         """What the report shows of a trained model, as Markdown; pictures go into `folder`."""
+
+    def smoke(self, folder: Path) -> Smoke:
+        """Data made up in `folder`, and options that learn something of it in a few seconds."""
 
 
 def name_of(task: Task) -> str:

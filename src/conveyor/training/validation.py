@@ -7,9 +7,9 @@ from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 
-from conveyor.training import bundle
+from conveyor.training import bundle, processes
 from conveyor.training.learner import Learner
-from conveyor.training.scoring import score
+from conveyor.training.scoring import shared_score
 
 
 class Validation(Callback):
@@ -22,14 +22,16 @@ class Validation(Callback):
         """Score, keep the best, and stop where patience ends."""
         learner, progress = self.learner, self.learner.progress
         learner.log_training()
-        scores = score(learner.task, learner.config, learner.network, learner.data.valid)
+        scores = shared_score(learner.task, learner.config, learner.best, learner.data.valid)
         learner.tick()
         learner.write_line("valid", scores, {})
         value = next(iter(scores.values()))
         if value < progress.best:
             progress.best, progress.stale = value, 0
-            bundle.write_weights(self.run, learner.network)
+            if processes.first():
+                bundle.write_weights(self.run, learner.best)
         else:
             progress.stale += 1
             progress.reductions += 1
-        trainer.should_stop = learner.done
+        learner.begin_averaging()
+        trainer.should_stop = processes.any_of(learner.done)

@@ -1,0 +1,37 @@
+"""Records that are wrong: the first one ends the reading, or each is left out and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from conveyor.errors import ConveyorError
+
+
+class BadRecords:
+    """What a reading makes of its mistakes.
+
+    A reader takes each record inside `with bad.record():`, and raises a ConveyorError that names file and line where it
+    is wrong.
+    """
+
+    def __init__(self, skip: bool) -> None:
+        self.skip = skip
+        self.count = 0
+        self.first = ""
+        """The first mistake."""
+
+    @contextmanager
+    def record(self) -> Iterator[None]:
+        """One record: its mistake is raised, or with `skip` counted."""
+        try:
+            yield
+        except ConveyorError as error:
+            if not self.skip:
+                raise ConveyorError(f"{error}; or leave such records out with --skip-bad") from None
+            self.count += 1
+            self.first = self.first or str(error)
+
+    def summary(self) -> str:
+        """ ", 3 bad records left out, the first: …" where there were any."""
+        return f", {self.count:,} bad records left out, the first: {self.first}" if self.count else ""
