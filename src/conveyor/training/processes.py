@@ -33,7 +33,15 @@ def first() -> bool:
 
 def start(devices: int, arguments: list[str]) -> None:
     """Run this command line in so many processes; this one becomes the one that watches over them."""
-    command = ["torch.distributed.run", "--standalone", f"--nproc-per-node={devices}", "-m", "conveyor.cli", *arguments]
+    command = [
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={devices}",
+        "-m",
+        "--",
+        "conveyor.cli",
+        *arguments,
+    ]
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", *command])
 
