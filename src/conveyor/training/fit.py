@@ -117,7 +117,12 @@ def _train(learner: Learner, run: Path, history: History | None, going_on: bool)
             gradient_clip_val=learner.options.clip_norm,
             logger=loggers,
             plugins=[checkpoint.SafeCheckpointIO()],
-            callbacks=[checkpoint.Keeper(run, learner, interruption), Validation(run, learner), Display(learner)],
+            callbacks=[
+                checkpoint.Keeper(run, learner, interruption),
+                Validation(run, learner),
+                *([Display(learner)] if history else []),
+            ],
+            enable_progress_bar=bool(history),
             log_every_n_steps=1,
             enable_checkpointing=False,
             enable_model_summary=False,

@@ -43,7 +43,8 @@ def start(devices: int, arguments: list[str]) -> None:
         *arguments,
     ]
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", *command])
+    threads = max(1, (os.cpu_count() or 1) // devices)
+    os.execve(sys.executable, [sys.executable, "-m", *command], {"OMP_NUM_THREADS": str(threads)} | os.environ)
 
 
 def started() -> bool:
