@@ -150,10 +150,10 @@ def find(paths: Sequence[Path]) -> dict[str, list[Path]]:
 
 
 def some(records: list[Record], count: int | None) -> list[Record]:
-    """At most so many, from all over, since files are often sorted by class."""
+    """At most so many, from all over, since files are often sorted by class; always the same, in their order."""
     if count is None or count >= len(records):
         return records
-    return [records[n] for n in np.linspace(0, len(records) - 1, count).round().astype(int)]
+    return [records[n] for n in sorted(np.random.default_rng(0).permutation(len(records))[:count])]
 
 
 def digest(parts: Parts) -> str:

@@ -55,13 +55,14 @@ def complete(values: np.ndarray, fill: bool, where: str) -> np.ndarray:
         last = np.maximum.accumulate(np.where(there, steps, -1))
         values = np.take_along_axis(values, np.where(last < 0, there.argmax(0), last), 0)
     with np.errstate(over="ignore"):
-        values = values.astype(np.float32)
-    wrong = np.argwhere(~np.isfinite(values))
+        kept = values.astype(np.float32)
+    wrong = np.argwhere(~np.isfinite(kept))
     if len(wrong):
-        step, channel = wrong[0] + 1
-        remedy = "all of it is missing" if fill else "--missing fill takes the one before in place of a missing value"
+        step, channel = wrong[0]
+        missing = "all of it is missing" if fill else "--missing fill takes the one before where a value is missing"
+        remedy = missing if np.isnan(values[step, channel]) else "scale the channel down"
         raise ConveyorError(
-            f"[data] {where}, channel {channel}, step {step}: expected a number that float32 holds, got "
-            f"{values[step - 1, channel - 1]}; {remedy}"
+            f"[data] {where}, channel {channel + 1}, step {step + 1}: expected a number that float32 holds, got "
+            f"{values[step, channel]:.5g}; {remedy}"
         )
-    return values
+    return kept

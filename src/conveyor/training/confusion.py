@@ -34,11 +34,8 @@ def table(matrix: np.ndarray, classes: Sequence[str]) -> str:
     rows = ["| class | sequences | precision | recall | F1 |", "|---|---|---|---|---|"]
     given, there = matrix.sum(0), matrix.sum(1)
     for k, (name, score) in enumerate(zip(classes, f1(matrix), strict=True)):
-        precision, recall = (_share(matrix[k, k], total) for total in (given[k], there[k]))
-        said = name.replace("|", "\\|")
-        rows.append(
-            f"| {said} | {there[k]:,.0f} | {precision} | {recall} | {'–' if np.isnan(score) else f'{score:.3f}'} |"
-        )
+        shares = [_share(matrix[k, k], given[k]), _share(matrix[k, k], there[k]), _share(score, not np.isnan(score))]
+        rows.append(f"| {name.replace('|', ' ')} | {there[k]:,.0f} | {' | '.join(shares)} |")
     return "\n".join(rows)
 
 
