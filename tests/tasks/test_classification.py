@@ -64,8 +64,8 @@ def test_pooling_by_hand(pooling: str, bidirectional: bool, layers: int) -> None
         elif pooling == "last":
             pooled = torch.cat([h[-1, :5], h[0, 5:]])
         else:
-            first, _, last = net.attention
-            a = torch.exp(torch.tanh(h @ first.weight.T + first.bias) @ last.weight[0])
+            score = net.pooling.score(torch.tanh(net.pooling.hidden(h)))
+            a = torch.exp(score[:, 0])
             pooled = (a / a.sum()) @ h
         torch.testing.assert_close(logits[b], net.output(pooled), rtol=1e-5, atol=1e-6)
 

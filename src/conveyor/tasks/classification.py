@@ -42,6 +42,7 @@ from conveyor.data.records import BadRecords
 from conveyor.data.sequences import Columns, Record
 from conveyor.errors import ConveyorError
 from conveyor.nn import LSTM
+from conveyor.nn.pooling import Pooling
 from conveyor.training import confusion, files
 from conveyor.training.options import (
     Count,
@@ -187,7 +188,7 @@ class Network(nn.Module):
 
     def __init__(self, config: Config, kind: str, width: int, classes: int) -> None:
         super().__init__()
-        self.pooling, self.noise = config.pooling, config.noise
+        self.noise = config.noise
         self.embedding = nn.Embedding(width, config.embedding_size) if kind == "text" else None
         bias = config.forget_bias if "f" in variant_named(config.variant).gates else None
         self.lstm = LSTM(
@@ -200,8 +201,7 @@ class Network(nn.Module):
             forget_bias=bias,
         )
         D = config.hidden_size * (2 if config.bidirectional else 1)
-        if config.pooling == "attention":
-            self.attention = nn.Sequential(nn.Linear(D, D), nn.Tanh(), nn.Linear(D, 1, bias=False))
+        self.pooling = Pooling(config.pooling, D)
         self.output = nn.Linear(D, classes)
         self.dropout_input = nn.Dropout(config.dropout_input)
         self.dropout_output = nn.Dropout(config.dropout_output)
@@ -212,27 +212,8 @@ class Network(nn.Module):
         if self.training and self.noise:
             x = x + self.noise * torch.randn_like(x)
         hidden, (last, _) = self.lstm(self.dropout_input(x), lengths=lengths)
-        logits: Tensor = self.output(self.dropout_output(self.pool(hidden, last, lengths)))
+        logits: Tensor = self.output(self.dropout_output(self.pooling(hidden, last, lengths)))
         return logits
-
-    def pool(self, hidden: Tensor, last: Tensor, lengths: Tensor) -> Tensor:
-        """Outputs [T, B, D] and last states of all layers to one row a sequence [B, D].
-
-        mean: Σ_t h_t / T    max: max_t h_t    last: of each direction the state where it ended
-        attention: Σ_t a_t h_t, a = softmax_t v · tanh(W h_t + b)
-        """
-        behind = (torch.arange(len(hidden), device=lengths.device)[:, None] >= lengths).unsqueeze(2)  # [T, B, 1]
-        match self.pooling:
-            case "mean":
-                return hidden.sum(0) / lengths.unsqueeze(1)
-            case "max":
-                return hidden.masked_fill(behind, -math.inf).amax(0)
-            case "last":
-                directions = hidden.shape[2] // last.shape[2]
-                return torch.cat([*last[-directions:]], 1)
-            case _:
-                a: Tensor = self.attention(hidden).masked_fill(behind, -math.inf).softmax(0)
-                return (a * hidden).sum(0)
 
 
 class Ensemble(nn.Module):

@@ -57,7 +57,7 @@ def draw(path: Path, matrix: np.ndarray, classes: Sequence[str]) -> None:
     upright = max(map(len, names)) > 3
     axes.set_xticks(range(K), names, fontsize=size, rotation=90 if upright else 0, parse_math=False)
     axes.set_yticks(range(K), names, fontsize=size, parse_math=False)
-    axes.set(xlabel="class given", ylabel="class")
+    axes.set(xlabel="predicted class", ylabel="true class")
     figure.colorbar(image, shrink=0.8, label="share of the row")
     content = io.BytesIO()
     figure.savefig(content, dpi=130)
