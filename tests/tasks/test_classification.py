@@ -261,10 +261,12 @@ def test_skipped_records_are_told(tmp_path: Path) -> None:
 def test_mistakes_in_prediction(tmp_path: Path) -> None:
     model = Model(task, task.Config(hidden_size=5), FACTS, network())
     for values, shape in ((np.zeros((3, 4)), r"\[3, 4\]"), (np.zeros((0, 2)), r"\[0, 2\]"), (np.ones(3), r"\[3, 1\]")):
-        with pytest.raises(ConveyorError, match=rf"expected values \[T, 2\], all numbers, got {shape}"):
+        with pytest.raises(ConveyorError, match=rf"expected values \[T, 2\], all of them numbers, got {shape}"):
             model.predict(values)
-    with pytest.raises(ConveyorError, match=r"expected values \[T, 2\], all numbers"):
+    with pytest.raises(ConveyorError, match=r"expected values \[T, 2\], all of them numbers"):
         model.predict(np.full((3, 2), np.nan))
+    with pytest.raises(ConveyorError, match=r"expected a file, or values \[T, 2\] \("):
+        model.predict([[1, 2], [3]])
     with pytest.raises(ConveyorError, match=r"nowhere\.csv: no such file"):
         model.predict(f"{tmp_path}/nowhere.csv")
     (tmp_path / "a.csv").write_text("id,x,z\n1,2,3\n")

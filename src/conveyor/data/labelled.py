@@ -133,7 +133,7 @@ class Parts(NamedTuple):
 
 def find(paths: Sequence[Path]) -> dict[str, list[Path]]:
     """The files of each part; all of them as "train" if no name says that there is a training part."""
-    files = [file for path in paths for file in _files(path)]
+    files = [file for path in paths for file in files_of(path)]
     parts: dict[str, list[Path]] = {}
     for file in files:
         match = PART.search(file.stem)
@@ -167,7 +167,7 @@ def digest(parts: Parts) -> str:
     return total.hexdigest()
 
 
-def _files(path: Path) -> list[Path]:
+def files_of(path: Path) -> list[Path]:
     """A file, or those in a folder that can be read."""
     if not os.path.exists(path):  # not Path.exists, which raises where it may not look
         raise ConveyorError(f"[data] {path}: no such file or folder that may be read; check the path given to --data")

@@ -313,17 +313,20 @@ def _records(model: Model, encoder: Encoder, one: Any, options: PredictOptions) 
     """The sequences of an input, and what is to be said of them."""
     if isinstance(one, (str, Path)) and (encoder.kind == "series" or Path(one).suffix in labelled.SUFFIXES):
         reader = model.config.reader(options.skip_bad, encoder.channels)
-        [files] = labelled.find([Path(one)]).values()
-        return encoder.fitting(reader.read(files)), reader.bad.summary().removeprefix(", ")
+        found = encoder.fitting(reader.read(labelled.files_of(Path(one))))
+        return found, reader.bad.summary().removeprefix(", ")
     if encoder.kind == "text":
         if not isinstance(one, str) or not len(encoder.tokens.encode(one)):
             raise ConveyorError(f"[predict] expected a text with something in it, got {one!r:.40}")
         return [Record(one, "", None, one)], ""
-    values = np.asarray(one, np.float32)
+    try:
+        values = np.asarray(one, np.float32)
+    except (TypeError, ValueError) as error:
+        raise ConveyorError(f"[predict] expected a file, or values [T, {encoder.width}] ({error})") from None
     values = values[:, None] if values.ndim == 1 else values
     if values.ndim != 2 or values.shape[1] != encoder.width or not values.size or not np.isfinite(values).all():
         raise ConveyorError(
-            f"[predict] expected values [T, {encoder.width}], all numbers, got {list(values.shape)}; name files as such"
+            f"[predict] expected values [T, {encoder.width}], all of them numbers, got {list(values.shape)}"
         )
     return [Record("sequence", "", None, values)], ""
 
