@@ -86,18 +86,17 @@ def _csv(path: Path, bad: BadRecords) -> Table:
             raise ConveyorError(f"[data] {path}, line 1: expected column names, all different, got {', '.join(names)}")
         kept, where = [], []
         for row in rows:
-            with bad.record():
-                if row and len(row) != len(names):
-                    raise ConveyorError(
-                        f"[data] {path}, line {rows.line_num}: expected {len(names)} columns, as in line 1, got "
-                        f"{len(row)}"
-                    )
-                if row:
-                    kept.append(row)
-                    where.append(rows.line_num)
+            if len(row) == len(names):
+                kept.append(row)
+                where.append(rows.line_num)
+            elif row:
+                with bad.record():
+                    expected = f"expected {len(names)} columns, as in line 1, got {len(row)}"
+                    raise ConveyorError(f"[data] {path}, line {rows.line_num}: {expected}")
     except csv.Error as error:
         raise ConveyorError(f"[data] {path}, line {rows.line_num}: not a table ({error}); mend it") from None
-    frame = pl.DataFrame(kept, schema=dict.fromkeys(names, pl.String), orient="row")
+    columns = zip(*kept, strict=True) if kept else [()] * len(names)
+    frame = pl.DataFrame([pl.Series(name, cells, pl.String) for name, cells in zip(names, columns, strict=True)])
     return _not_empty(Table(path, frame, np.array(where)))
 
 
