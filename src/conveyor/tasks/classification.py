@@ -11,9 +11,14 @@ reads the sequence (A. Graves & J. Schmidhuber 2005, 10.1016/j.neunet.2005.06.04
 Data: `.ts` files of sktime and aeon; CSV, TSV or Parquet with a row a step (id, step, label, and a column a channel) or
 a row a text (text, label). Files named …train, …valid, …test say what is what; all else is split class by class.
 
-Japanese Vowels, 9 speakers, as split by Kudo et al. 1999 (270 to train, 370 to test; dynamic time warping 0.949):
+Japanese Vowels, 9 speakers told by two vowels, split as by Kudo et al. 1999 into 270 to train and 370 to test (accuracy
+0.978 over 5 seeds, 25 seconds each; dynamic time warping has 0.949):
 
-    conveyor train classification --data japanese_vowels
+    conveyor train classification --data japanese_vowels --valid-share 0 --noise 0.6 --dropout-input 0.2
+        --dropout-output 0.5 --batch-size 16 --epochs 40 --learning-rate 0.008 --schedule cosine
+
+Its options were chosen by 5-fold cross-validation within the 270, so that nothing is set aside in the end and all of
+them train; with a tenth set aside to choose the epoch by, it is 0.977. The five networks as one reach 0.984.
 
 Scores: `loss`, cross-entropy in nats a sequence; `accuracy`; `macro_f1`, the mean over classes of 2 TP / (2 TP + FP +
 FN), where a class that neither occurs nor is predicted does not count.
@@ -103,20 +108,22 @@ class Config:
     """Which LSTM: a name in `conveyor.VARIANTS` (docs/variants.md)."""
     forget_bias: Number | None = 1.0
     """Bias of the forget gates at the start, where there are some; None leaves it as drawn, or to the variant."""
-    pooling: Literal["mean", "max", "last", "attention"] = "mean"
+    pooling: Literal["mean", "max", "last", "attention"] = "max"
     """What becomes of the outputs of all steps."""
     noise: NotNegative = 0.0
-    """Deviation of the noise that training adds to scaled measurements."""
+    """Deviation of the noise that training adds to what a step reads."""
     dropout_input: Share = 0.0
     """Share of what a step reads dropped."""
     dropout_between: Share = 0.0
     """Share dropped between layers."""
-    dropout_output: Share = 0.0
+    dropout_output: Share = 0.5
     """Share of the pooled outputs dropped."""
     label_smoothing: Share = 0.0
     """Share of the probability that training spreads over all classes."""
     reading: ReadingOptions = field(default_factory=ReadingOptions)
-    training: TrainingOptions = field(default_factory=lambda: TrainingOptions(batch_size=32, epochs=60))
+    training: TrainingOptions = field(
+        default_factory=lambda: TrainingOptions(batch_size=16, epochs=40, learning_rate=0.005, schedule="cosine")
+    )
 
     def __post_init__(self) -> None:
         check(self, self._conflicts)
