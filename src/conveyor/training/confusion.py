@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from conveyor.training import files
+from conveyor.training import pictures
 
 FULL, COUNTED = 12, 30
 """Up to so many classes a cell of the picture says count and share; up to so many the count alone."""
@@ -44,8 +41,7 @@ def draw(path: Path, matrix: np.ndarray, classes: Sequence[str]) -> None:
     K = len(classes)
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     side = min(max(4.0, 1.5 + 0.62 * K), 14.0)
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = pictures.figure(side + 0.8, side)
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     size = max(5.0, min(9.0, 200 / K))
@@ -59,9 +55,7 @@ def draw(path: Path, matrix: np.ndarray, classes: Sequence[str]) -> None:
     axes.set_yticks(range(K), names, fontsize=size, parse_math=False)
     axes.set(xlabel="predicted class", ylabel="true class")
     figure.colorbar(image, shrink=0.8, label="share of the row")
-    content = io.BytesIO()
-    figure.savefig(content, dpi=130)
-    files.write(path, content.getvalue())
+    pictures.write(path, figure)
 
 
 def _share(part: float, total: float) -> str:
