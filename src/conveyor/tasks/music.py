@@ -205,6 +205,7 @@ class Network(nn.Module):
         self.dropout_output = nn.Dropout(config.dropout_output)
         self.nade = NADE(KEYS, config.nade_size, config.dropout_nade) if config.head == "nade" else None
         self.biases = nn.Linear(H, KEYS + (config.nade_size if self.nade else 0))
+        nn.init.constant_(self.biases.bias[:KEYS], -3.0)  # about 4 of 88 keys sound: nothing to learn first
 
     def forward(self, frames: Tensor, lengths: Tensor | None = None, state: State = None) -> tuple[Tensor, State]:
         """Frames [T, B, 88] and a state to what is known of the frame behind each, [T, B, K], and the next state."""
