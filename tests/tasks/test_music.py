@@ -21,7 +21,7 @@ from conveyor.errors import ConveyorError
 from conveyor.tasks import music as task
 from conveyor.training.fit import fit
 from conveyor.training.options import ReadingOptions, TrainingOptions
-from conveyor.training.scoring import score
+from conveyor.training.scoring import add, numbers, score, sums_over
 from conveyor.training.task import Model
 
 HEADS = ["independent", "nade"]
@@ -104,6 +104,14 @@ def test_the_loss_is_a_mean_over_all_frames() -> None:
     outcome = task.loss(small(), net, both, None)
     assert outcome.weight == 13
     assert outcome.loss.item() == pytest.approx(sum(e.loss.item() * e.weight for e in each) / 13, rel=1e-6)
+
+
+def test_processes_share_the_batches() -> None:
+    """What two processes count together is what one counts."""
+    split, net = task.batches([drawn(n, n) for n in (4, 9, 5, 7, 3, 6)], 3), network()
+    shares = [sums_over(task, small(), net, split.share(index, 2)) for index in (0, 1)]
+    together, whole = numbers(task, add(*shares)), score(task, small(), net, split)
+    assert together == pytest.approx(whole, rel=1e-6)
 
 
 def test_pieces_are_cut_for_training() -> None:
