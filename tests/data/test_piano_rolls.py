@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from conveyor.data import midi, piano_rolls
 from conveyor.data.midi import KEYS, Roll
@@ -170,3 +171,44 @@ def test_jsb_chorales(conveyor_data: Path) -> None:
     read, _ = parts(conveyor_data / "poly_music" / "JSB_Chorales.mat")
     assert [len(part) for part in read] == [229, 76, 77]
     assert [sum(map(len, part)) for part in read] == [13_807, 4_602, 4_725]
+
+
+# Batches
+
+
+def drawn(length: int) -> np.ndarray:
+    return (np.random.default_rng(length).random((length, KEYS)) < 0.1).astype(np.uint8)
+
+
+def test_pieces_side_by_side() -> None:
+    """The longest first, zeros behind the ends."""
+    pieces = [drawn(3), drawn(9), drawn(6)]
+    batch = piano_rolls.batches(pieces, 3).batch(0, 0)
+    assert batch.lengths.tolist() == [9, 6, 3]
+    assert batch.frames.dtype == torch.float32
+    for column, piece in enumerate((pieces[1], pieces[2], pieces[0])):
+        assert np.array_equal(batch.frames[: len(piece), column].numpy(), piece)
+        assert not batch.frames[len(piece) :, column].any()
+
+
+def test_pieces_are_cut() -> None:
+    parts = piano_rolls.cut([drawn(7), drawn(5), drawn(16)], 5)
+    assert [len(part) for part in parts] == [4, 3, 5, 4, 4, 4, 4]
+    assert np.array_equal(np.concatenate(parts[3:]), drawn(16))
+
+
+def test_transposition_moves_a_piece_as_a_whole() -> None:
+    torch.manual_seed(0)
+    frames = torch.zeros(3, 400, KEYS)
+    frames[0, :, 40] = frames[2, :, 47] = 1
+    frames[1, :100, 2] = 1  # two keys free below
+    frames[1, 100:200, 87] = 1  # none above
+    frames[:, 200] = 0  # silence
+    moved = piano_rolls.transposed(frames, 3)
+    assert torch.equal(moved.sum((0, 2)), frames.sum((0, 2)))
+    shift = moved[0].argmax(1) - 40
+    assert torch.equal(moved[2].argmax(1)[shift > -40], (47 + shift)[shift > -40])
+    assert set(shift[:100].tolist()) == {-2, -1, 0, 1, 2, 3}
+    assert set(shift[100:200].tolist()) == {-3, -2, -1, 0}
+    assert set(shift[201:].tolist()) == {-3, -2, -1, 0, 1, 2, 3}
+    assert not moved[:, 200].any()

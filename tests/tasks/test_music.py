@@ -17,6 +17,7 @@ from torch import Tensor
 import conveyor
 from conveyor.data import midi
 from conveyor.data.midi import KEYS, LOWEST, Roll
+from conveyor.data.piano_rolls import batches
 from conveyor.errors import ConveyorError
 from conveyor.tasks import music as task
 from conveyor.training.fit import fit
@@ -65,7 +66,7 @@ def test_scores_by_hand() -> None:
         net.biases.weight.zero_()
         net.biases.bias.copy_(p.logit())
     pieces = [drawn(n, n, 0.5) for n in (2, 5, 3)]
-    figures = score(task, small(head="independent"), net, task.batches(pieces, 2))
+    figures = score(task, small(head="independent"), net, batches(pieces, 2))
     nats = [-(torch.where(torch.tensor(x) > 0, p, 1 - p)).double().log().sum(1).numpy() for x in pieces]
     assert figures["loss"] == pytest.approx(sum(n[1:].sum() for n in nats) / 7, rel=1e-6)
     assert figures["loss_with_first"] == pytest.approx(sum(n.sum() for n in nats) / 10, rel=1e-6)
@@ -79,7 +80,7 @@ def test_scores_by_hand() -> None:
 def test_scores_do_not_depend_on_the_batch(head: str) -> None:
     """Pieces of unequal length, one by one or side by side."""
     pieces = [drawn(n, n) for n in (9, 2, 14, 6, 3)]
-    alone, together = (score(task, small(), network(head), task.batches(pieces, size)) for size in (1, 5))
+    alone, together = (score(task, small(), network(head), batches(pieces, size)) for size in (1, 5))
     assert together == pytest.approx(alone, rel=1e-5)
 
 
@@ -99,8 +100,8 @@ def test_a_frame_is_predicted_from_those_before_it(head: str) -> None:
 def test_the_loss_is_a_mean_over_all_frames() -> None:
     """Of a batch as of its pieces, so that processes may share it."""
     pieces = [drawn(n, n) for n in (4, 9)]
-    net, both = network(), task.batches(pieces, 2).batch(0, 0)
-    each = [task.loss(small(), net, task.batches([piece], 1).batch(0, 0), None) for piece in pieces]
+    net, both = network(), batches(pieces, 2).batch(0, 0)
+    each = [task.loss(small(), net, batches([piece], 1).batch(0, 0), None) for piece in pieces]
     outcome = task.loss(small(), net, both, None)
     assert outcome.weight == 13
     assert outcome.loss.item() == pytest.approx(sum(e.loss.item() * e.weight for e in each) / 13, rel=1e-6)
@@ -108,38 +109,15 @@ def test_the_loss_is_a_mean_over_all_frames() -> None:
 
 def test_processes_share_the_batches() -> None:
     """What two processes count together is what one counts."""
-    split, net = task.batches([drawn(n, n) for n in (4, 9, 5, 7, 3, 6)], 3), network()
+    split, net = batches([drawn(n, n) for n in (4, 9, 5, 7, 3, 6)], 3), network()
     shares = [sums_over(task, small(), net, split.share(index, 2)) for index in (0, 1)]
     together, whole = numbers(task, add(*shares)), score(task, small(), net, split)
     assert together == pytest.approx(whole, rel=1e-6)
 
 
-def test_pieces_are_cut_for_training() -> None:
-    parts = task.cut([drawn(n, n) for n in (7, 5, 16)], 5)
-    assert [len(part) for part in parts] == [4, 3, 5, 4, 4, 4, 4]
-    assert np.array_equal(np.concatenate(parts[3:]), drawn(16, 16))
-
-
-def test_transposition_moves_a_piece_as_a_whole() -> None:
-    torch.manual_seed(0)
-    frames = torch.zeros(3, 400, KEYS)
-    frames[0, :, 40] = frames[2, :, 47] = 1
-    frames[1, :100, 2] = 1  # two keys free below
-    frames[1, 100:200, 87] = 1  # none above
-    frames[:, 200] = 0  # silence
-    moved = task.transposed(frames, 3)
-    assert torch.equal(moved.sum((0, 2)), frames.sum((0, 2)))
-    shift = moved[0].argmax(1) - 40
-    assert torch.equal(moved[2].argmax(1)[shift > -40], (47 + shift)[shift > -40])
-    assert set(shift[:100].tolist()) == {-2, -1, 0, 1, 2, 3}
-    assert set(shift[100:200].tolist()) == {-3, -2, -1, 0}
-    assert set(shift[201:].tolist()) == {-3, -2, -1, 0, 1, 2, 3}
-    assert not moved[:, 200].any()
-
-
 def test_transposition_is_for_training_alone() -> None:
     config, net = small(transpose=6), network()
-    batch = task.batches([drawn(9, share=0.02)], 1).batch(0, 0)
+    batch = batches([drawn(9, share=0.02)], 1).batch(0, 0)
     losses = {task.loss(config, net, batch, None).loss.item() for _ in range(5)}
     net.train()
     assert len(losses) == 1
@@ -148,7 +126,7 @@ def test_transposition_is_for_training_alone() -> None:
 
 def test_dropout_is_where_the_options_say() -> None:
     """Each share by itself makes training, and training alone, random."""
-    batch = task.batches([drawn(30, share=0.3)], 1).batch(0, 0)
+    batch = batches([drawn(30, share=0.3)], 1).batch(0, 0)
     for name in ("input", "between", "recurrent", "output", "nade"):
         config = small(layers=2, **{f"dropout_{name}": 0.5})
         net = task.network(config, {})
@@ -263,7 +241,7 @@ def test_an_ensemble_has_the_mean_probabilities(head: str) -> None:
     piece = torch.from_numpy(drawn(7)).float()
     want = torch.stack([task.probabilities(net, piece) for net in networks]).mean(0)
     assert task.probabilities(together, piece).numpy() == pytest.approx(want.numpy(), abs=1e-6)
-    split = task.batches([drawn(n, n) for n in (4, 9)], 2)
+    split = batches([drawn(n, n) for n in (4, 9)], 2)
     whole = score(task, small(), together, split)
     assert whole["loss"] < np.mean([score(task, small(), net, split)["loss"] for net in networks])
     alike = score(task, small(), task.ensemble(networks[:1] * 2).eval(), split)

@@ -120,7 +120,8 @@ def write(rolls: Sequence[Roll], names: Sequence[str], steps: int) -> bytes:
     begin = 0.0
     for roll, name in zip(rolls, names, strict=True):
         at = np.round((begin + np.arange(len(roll.frames) + 1) / steps) * TICKS).astype(int)
-        events.append((int(at[0]), mido.MetaMessage("set_tempo", tempo=min(round(6e7 / roll.tempo), 2**24 - 1))))
+        microseconds = min(max(round(6e7 / roll.tempo), 1), 2**24 - 1)  # a beat; three bytes hold it
+        events.append((int(at[0]), mido.MetaMessage("set_tempo", tempo=microseconds)))
         file.tracks.append(_track(name, _strokes(roll.frames, at)))
         begin += len(roll.frames) / steps + 4
     file.tracks.insert(0, _track("", events))

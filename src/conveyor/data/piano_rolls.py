@@ -5,6 +5,8 @@ and `test` in it says itself what is what; other files are dealt out by a shuffl
 
 A `.mat` file holds cells `traindata`, `validdata` and `testdata`, a matrix [T, 88] of 0 and 1 a piece, as
 Boulanger-Lewandowski et al. 2012 prepared them. It does not say how many frames are a beat.
+
+For a network, pieces of about the same length come side by side as [T, B, 88].
 """
 
 from __future__ import annotations
@@ -16,8 +18,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from conveyor.data import midi
+from conveyor.data.batches import Batches, pad
 from conveyor.data.midi import KEYS
 from conveyor.data.records import BadRecords
 from conveyor.errors import ConveyorError
@@ -145,3 +150,38 @@ def _checked(frames: np.ndarray, where: str) -> np.ndarray:
         what = f"{len(frames)} frames" if frames.any() else "no note"
         raise ConveyorError(f"{where}: expected notes and two frames or more, got {what}; leave the piece out")
     return frames
+
+
+# Batches
+
+
+class Batch(NamedTuple):
+    """Pieces side by side."""
+
+    frames: Tensor  # [T, B, 88], zeros behind the ends
+    lengths: Tensor  # [B]
+
+
+def cut(pieces: Sequence[np.ndarray], length: int) -> list[np.ndarray]:
+    """Pieces of at most `length` frames, those out of one piece about as long as each other."""
+    return [part for piece in pieces for part in np.array_split(piece, -(-len(piece) // length))]
+
+
+def batches(pieces: Sequence[np.ndarray], size: int, seed: int | None = None) -> Batches:
+    """Batches of pieces of about the same length."""
+
+    def collate(rows: np.ndarray) -> Batch:
+        chosen = [pieces[row] for row in rows]
+        return Batch(torch.from_numpy(pad(chosen)).float(), torch.tensor(list(map(len, chosen))))
+
+    return Batches([len(piece) for piece in pieces], size, collate, seed)
+
+
+def transposed(frames: Tensor, most: int) -> Tensor:
+    """Every piece of [T, B, 88] moved by a number of keys drawn from ± `most`, as far as its notes have room."""
+    used = frames.amax(0)
+    below, above = used.argmax(1), used.flip(1).argmax(1)  # free keys on both sides
+    drawn = torch.randint(-most, most + 1, below.shape, device=frames.device)
+    shift = drawn.maximum(-below).minimum(above)
+    source = (torch.arange(KEYS, device=frames.device) - shift.unsqueeze(1)) % KEYS
+    return frames.gather(2, source.expand_as(frames))

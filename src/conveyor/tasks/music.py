@@ -27,7 +27,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -37,8 +37,9 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
 from conveyor.data import midi, piano_rolls
-from conveyor.data.batches import Batches, pad
+from conveyor.data.batches import Batches
 from conveyor.data.midi import KEYS, Roll
+from conveyor.data.piano_rolls import Batch, batches, cut, transposed
 from conveyor.data.records import BadRecords
 from conveyor.errors import ConveyorError
 from conveyor.nn import LSTM
@@ -125,13 +126,6 @@ class Config:
 # Reading
 
 
-class Batch(NamedTuple):
-    """Pieces side by side."""
-
-    frames: Tensor  # [T, B, 88], zeros behind the ends
-    lengths: Tensor  # [B]
-
-
 def read(config: Config, facts: dict[str, Any] | None = None) -> Data:
     """Read and split the pieces."""
     reading = config.reading
@@ -163,31 +157,6 @@ def read_test(config: Config, facts: dict[str, Any], data: Sequence[str]) -> Bat
     if not pieces:
         raise ConveyorError(f"[data] {', '.join(data)}: no piece{bad.summary()}")
     return batches(pieces, config.training.batch_size)
-
-
-def cut(pieces: Sequence[np.ndarray], length: int) -> list[np.ndarray]:
-    """Pieces of at most `length` frames, those out of one piece about as long as each other."""
-    return [part for piece in pieces for part in np.array_split(piece, -(-len(piece) // length))]
-
-
-def batches(pieces: Sequence[np.ndarray], size: int, seed: int | None = None) -> Batches:
-    """Batches of pieces of about the same length."""
-
-    def collate(rows: np.ndarray) -> Batch:
-        chosen = [pieces[row] for row in rows]
-        return Batch(torch.from_numpy(pad(chosen)).float(), torch.tensor(list(map(len, chosen))))
-
-    return Batches([len(piece) for piece in pieces], size, collate, seed)
-
-
-def transposed(frames: Tensor, most: int) -> Tensor:
-    """Every piece of [T, B, 88] moved by a number of keys drawn from ± `most`, as far as its notes have room."""
-    used = frames.amax(0)
-    below, above = used.argmax(1), used.flip(1).argmax(1)  # free keys on both sides
-    drawn = torch.randint(-most, most + 1, below.shape, device=frames.device)
-    shift = drawn.maximum(-below).minimum(above)
-    source = (torch.arange(KEYS, device=frames.device) - shift.unsqueeze(1)) % KEYS
-    return frames.gather(2, source.expand_as(frames))
 
 
 # Network and loss
