@@ -24,6 +24,7 @@ from conveyor.training.fit import fit
 from conveyor.training.options import ReadingOptions, TrainingOptions
 from conveyor.training.scoring import add, numbers, score, sums_over
 from conveyor.training.task import Model
+from conveyor.variant import VARIANTS, variant_named
 
 HEADS = ["independent", "nade"]
 
@@ -133,6 +134,17 @@ def test_dropout_is_where_the_options_say() -> None:
         assert len({task.loss(config, net, batch, None).loss.item() for _ in range(4)}) > 1, name
         net.eval()
         assert len({task.loss(config, net, batch, None).loss.item() for _ in range(4)}) == 1, name
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_reads_and_composes(variant: str) -> None:
+    """The options leave a variant as it is, its dropout too; composing frame by frame carries its state."""
+    net = network(variant=variant)
+    assert net.lstm.variant == variant_named(variant)
+    frames = drawn(5)
+    composed = task.compose(net, frames, 2, 0.0, torch.Generator())
+    whole = torch.from_numpy(np.concatenate([frames, composed])).float()
+    assert torch.equal((task.probabilities(net, whole)[5:] > 0.5).float(), whole[5:])
 
 
 # Learning and continuing

@@ -167,7 +167,9 @@ class Network(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        variant = replace(variant_named(config.variant), variational_dropout=config.dropout_recurrent)
+        variant = variant_named(config.variant)
+        if config.dropout_recurrent:
+            variant = replace(variant, variational_dropout=config.dropout_recurrent)
         H, bias = config.hidden_size, config.forget_bias if "f" in variant.gates else None
         self.lstm = LSTM(KEYS, H, config.layers, dropout=config.dropout_between, variant=variant, forget_bias=bias)
         self.dropout_input = nn.Dropout(config.dropout_input)
