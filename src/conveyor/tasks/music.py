@@ -22,7 +22,6 @@ state at zero.
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -31,8 +30,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
@@ -44,7 +41,7 @@ from conveyor.data.records import BadRecords
 from conveyor.errors import ConveyorError
 from conveyor.nn import LSTM
 from conveyor.nn.nade import NADE, decided
-from conveyor.training import files
+from conveyor.training import files, pictures
 from conveyor.training.options import (
     Count,
     Depth,
@@ -378,8 +375,7 @@ def _draw(path: Path, piece: np.ndarray, p: np.ndarray, composed: np.ndarray, gi
     low, high = max(used.min() - 2, 0), min(used.max() + 3, KEYS)
     faint = np.where(np.arange(len(composed)) < given, 0.45, 1.0)[:, None]
     panels = {"as it is": piece, "probability of each key": p, f"composed from frame {given} on": composed * faint}
-    figure = Figure(figsize=(9, 8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = pictures.figure(9, 8)
     for axes, (title, values) in zip(figure.subplots(len(panels), sharex=True), panels.items(), strict=True):
         extent = (0, len(values), low - 0.5, high - 0.5)
         axes.imshow(
@@ -392,21 +388,19 @@ def _draw(path: Path, piece: np.ndarray, p: np.ndarray, composed: np.ndarray, gi
         axes.grid(alpha=0.3, linewidth=0.5)
         axes.axvline(given, color="firebrick", linewidth=0.8)
     axes.set_xlabel("frame")
-    image = io.BytesIO()
-    figure.savefig(image, dpi=130)
-    files.write(path, image.getvalue())
+    pictures.write(path, figure)
 
 
 def smoke(folder: Path) -> Smoke:
-    """Three chords over and over, from every key to start on."""
+    """Three chords over and over, in four keys."""
     chords = [[0, 4, 7], [5, 9, 12], [7, 11, 14], [0, 4, 7]]
     frames = np.zeros((32, KEYS), np.uint8)
     for n in range(32):
         frames[n, 30 + np.array(chords[n // 2 % 4])] = 1
-    for shift in range(20):
-        roll = Roll(np.roll(frames, shift % 10, 1), 100.0)
-        files.write(folder / f"{shift:02}.mid", midi.write([roll], [f"piece {shift}"], 2))
+    for number in range(20):
+        roll = Roll(np.roll(frames, number % 4, 1), 100.0)
+        files.write(folder / f"{number:02}.mid", midi.write([roll], [f"piece {number}"], 2))
     reading = ReadingOptions(data=(str(folder),))
-    training = TrainingOptions(batch_size=4, epochs=6, learning_rate=0.01)
+    training = TrainingOptions(batch_size=2, epochs=8, learning_rate=0.03, schedule="cosine")
     config = Config(steps_per_beat=2, hidden_size=32, nade_size=16, reading=reading, training=training)
     return Smoke(config, (str(folder / "00.mid"), "-"))
