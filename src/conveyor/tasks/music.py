@@ -10,7 +10,23 @@ also depends on the keys below it in the same frame, as notes of a chord do.
     conveyor predict runs/music/TIME beginning.mid -o continued.mid       (`-` in place of a file: out of nothing)
 
 Data: MIDI files, folders of them, or a `.mat` with piano rolls (`conveyor.data.piano_rolls` says how they are read).
-COMMANDS
+
+JSB Chorales, independent keys (test 8.38 nats a frame in 5 minutes; the LSTM of Bai et al. 2018 has 8.45):
+
+    conveyor train music --data poly_music/JSB_Chorales.mat --steps-per-beat 1 --head independent --transpose 6
+        --hidden-size 384 --dropout-output 0.3 --batch-size 4 --learning-rate 0.002 --schedule cosine --epochs 120
+
+JSB Chorales, a key given those below it (test 5.88 in 3 minutes):
+
+    conveyor train music --data poly_music/JSB_Chorales.mat --steps-per-beat 1 --head nade --transpose 6
+        --hidden-size 256 --dropout-output 0.4 --batch-size 16 --learning-rate 0.003 --schedule cosine --epochs 120
+
+Nottingham, likewise (test 2.79 in 4 minutes; the LSTM of Bai et al., whose keys are independent, has 3.29):
+
+    conveyor train music --data poly_music/Nottingham.mat --steps-per-beat 2 --head nade --transpose 5
+        --hidden-size 256 --nade-size 128 --dropout-output 0.1 --batch-size 4 --learning-rate 0.003 --schedule cosine
+        --epochs 14
+
 Scores: `loss`, nats a frame: minus the log of the probability of all 88 keys, summed over all frames but the first of
 each piece, divided by their number (Bai, Kolter & Koltun 2018, arXiv 1803.01271); `loss_with_first` counts the first
 frames too, predicted out of nothing. Both are means over frames, not over pieces. `accuracy`: TP / (TP + FP + FN) over
