@@ -121,13 +121,13 @@ def _sweep(task: Task, asked: Train[Any], folder: Path) -> None:
 def _start(task: Task, args: list[str], folder: Path) -> Any:
     """The options that those on the command line change."""
     from conveyor.cli._parse import value_of
-    from conveyor.training import resume
+    from conveyor.training import processes, resume
 
     given = [name for name in ("--resume", "--config", "--smoke") if value_of(name, args) is not None or name in args]
     if "--smoke" in given and len(given) > 1:
         raise ConveyorError(f"[options] --smoke: expected neither --resume nor --config beside it, got {given[0]}")
     if "--smoke" in given:
-        return task.smoke(folder / "smoke").config
+        return task.smoke(folder / "smoke" / str(processes.index())).config  # each process makes its own
     file = value_of("--config", args)
     if file is not None:
         return resume.read_config(task, Path(file))
