@@ -88,6 +88,13 @@ def test_derivatives_by_finite_differences(targets: Tensor) -> None:
     assert torch.autograd.gradcheck(lambda *of: linear_nats(*of, targets), (h, w, b))
 
 
+def test_a_target_of_no_probability() -> None:
+    """e^-1000 is zero to float32, its logarithm is not."""
+    weight, bias = torch.zeros(3, 2), torch.tensor([0.0, 1000.0, 999.0])
+    nats = linear_nats(torch.zeros(1, 2), weight, bias, torch.tensor([0]))
+    assert nats.item() == pytest.approx(1000.3133, rel=1e-6)
+
+
 def test_bfloat16_keeps_what_counts_in_float32(hidden: Tensor, targets: Tensor) -> None:
     """Losses and gradients of the weights come out float32, and differ from float32's by rounding alone."""
     torch.manual_seed(6)

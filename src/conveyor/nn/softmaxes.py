@@ -113,19 +113,21 @@ def linear_nats(hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -
 
 
 class _LinearNats(torch.autograd.Function):
-    """p - [target], the derivative by the logits, is left where these were; one that scales rows scales h instead."""
+    """The probabilities are written over the logits, p - [target] over these: it is the derivative by the logits.
+
+    With m the largest logit, -log p[target] is m - logit[target] - log p[m]; p[m] is never zero, as p[target] may be.
+    """
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
-        h, w = hidden.to(dtype), weight.to(dtype)
+        h, w, at = hidden.to(dtype), weight.to(dtype), targets.unsqueeze(1)
         logits = torch.addmm(bias.to(dtype), h, w.t())
-        logits = logits.to(torch.promote_types(dtype, torch.float32))
-        torch.log_softmax(logits, 1, out=logits)
-        at = targets.unsqueeze(1)
-        nats = -logits.gather(1, at).squeeze(1)
+        exact = torch.promote_types(dtype, torch.float32)
+        largest, there = logits.amax(1).to(exact), logits.gather(1, at).squeeze(1).to(exact)
+        p = torch.softmax(logits, 1, out=logits)
+        nats = largest - there - p.amax(1).to(exact).log()
         if any(ctx.needs_input_grad):
-            slope = logits.exp_().scatter_add_(1, at, -torch.ones_like(at, dtype=logits.dtype)).to(dtype)
-            ctx.save_for_backward(h, w, slope)
+            ctx.save_for_backward(h, w, p.scatter_add_(1, at, -torch.ones_like(at, dtype=dtype)))
             ctx.kinds = hidden.dtype, weight.dtype
         return nats
 
@@ -133,7 +135,7 @@ class _LinearNats(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         h, w, slope = ctx.saved_tensors
-        g = grad.unsqueeze(1).to(h.dtype)
+        g = grad.unsqueeze(1).to(h.dtype)  # scales rows of the slope; rows of h and of the result are shorter
         of_hidden, of_weight = ctx.kinds
-        by_weight = (slope.t() @ (g * h)).to(of_weight)
-        return ((slope @ w) * g).to(of_hidden), by_weight, (slope.t() @ g).squeeze(1).to(of_weight), None, None
+        by_weight, by_bias = (slope.t() @ (g * h)).to(of_weight), (slope.t() @ g).squeeze(1).to(of_weight)
+        return ((slope @ w) * g).to(of_hidden), by_weight, by_bias, None, None
