@@ -10,7 +10,8 @@ E. Grave, A. Joulin, N. Usunier 2017 (Improving Neural Language Models with a Co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,3 +51,27 @@ class NeuralCache:
         self._hidden, self._words = keys[-self.size :], words[-self.size :]
         weights = ((theta * likeness).masked_fill(unseen, -torch.inf).softmax(-1) for theta in self.theta)
         return torch.stack([(weight * follows).sum(-1).t() for weight in weights])
+
+
+@torch.no_grad()
+def total(
+    network: Any, windows: Iterable[tuple[Tensor, Tensor]], size: int, theta: Sequence[float], share: Sequence[float]
+) -> Tensor:
+    """-log p of all targets together [K, S]; windows of tokens and targets [T, B] go on from one to the next.
+
+    `network.read` makes of tokens and a state what `network.output` reads, and the next state.
+    """
+    cache, state = NeuralCache(size, theta, share), None
+    nats = torch.zeros(len(theta), len(share), dtype=torch.float64)
+    for tokens, targets in windows:
+        hidden, state = network.read(tokens, state)
+        nats += cache.nats(hidden, targets, network.output.nats(hidden, targets)).double().sum((2, 3)).cpu()
+    return nats
+
+
+def best(
+    network: Any, windows: Iterable[tuple[Tensor, Tensor]], size: int, theta: Sequence[float], share: Sequence[float]
+) -> tuple[tuple[float], tuple[float]]:
+    """The θ and the λ with the smallest total."""
+    row, column = divmod(int(total(network, windows, size, theta, share).argmin()), len(share))
+    return (theta[row],), (share[column],)

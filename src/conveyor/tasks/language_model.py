@@ -23,6 +23,19 @@ War and Peace, characters, Karpathy et al. 2x128 (test 1.227 nats a character):
         --batch-size 100 --sequence-length 100 --init-range 0.08 --forget-bias None --optimizer rmsprop --smoothing 0.95
         --learning-rate 0.002 --schedule decay --decay-factor 0.95 --decay-after 10 --epochs 50 --patience 5
 
+Penn Treebank, words, 2x200 with tied weights and variational dropout (Inan et al. 2016: test perplexity 85 to 90 with
+several times the epochs; --arithmetic float32 where the processor has no bfloat16). Then with a neural cache (Grave et
+al. 2017), whose two numbers are chosen on the validation part:
+
+    conveyor train language-model --data ptb --tokens word --embedding-size 200 --hidden-size 200 --layers 2 --tied
+        --variational --dropout-words 0.05 --dropout-input 0.2 --dropout-between 0.2 --dropout-output 0.3
+        --dropout-state 0.1 --batch-size 20 --sequence-length 35 --arithmetic bfloat16 --learning-rate 0.003
+        --schedule cosine --clip-norm 1 --epochs 15
+    conveyor evaluate runs/language-model/TIME --cache 2000
+
+Other means of the literature: --dropout-weights with --optimizer sgd --average trigger (Merity et al. 2018, AWD-LSTM),
+--softmaxes 10 (Yang et al. 2018), --cutoffs 2000 10000 for large vocabularies (Grave et al. 2017).
+
 Scores: `loss`, cross-entropy in nats a token; `perplexity`, its exponential; `bits_per_character`. The first token of
 each part is given, every other one is predicted exactly once. The test part is read as one stream, its state beginning
 at zero.
@@ -47,7 +60,6 @@ from conveyor.data.tokenizer import Tokenizer
 from conveyor.errors import ConveyorError
 from conveyor.nn import LSTM, neural_cache
 from conveyor.nn.ensemble import Ensemble
-from conveyor.nn.neural_cache import NeuralCache
 from conveyor.nn.regularisation import VariationalDropout, VariationalLSTM, word_dropout
 from conveyor.nn.sampling import draw
 from conveyor.nn.softmaxes import output_layer
@@ -64,8 +76,8 @@ from conveyor.training.options import (
     TrainingOptions,
     Whole,
     check,
-)
-from conveyor.training.scoring import add, score
+)  # fmt: skip
+from conveyor.training.scoring import score
 from conveyor.training.task import Data, Model, Outcome, Smoke, Split, Sums
 from conveyor.variant import variant_named
 
@@ -293,12 +305,8 @@ def loss(config: Config, network: nn.Module, batch: Batch, carried: State | None
         each, state = network(batch.inputs, carried, batch.targets)
     nats = each.sum()
     divisor = batch.tokens if config.loss_scale == "mean" else batch.inputs.shape[1]
-    return Outcome(nats / divisor, divisor, sums_of(nats, batch), tuple(part.detach() for part in state))
-
-
-def sums_of(nats: Tensor, batch: Batch) -> Sums:
-    """What the scores are made of."""
-    return {"nats": nats.detach().double(), "tokens": batch.tokens, "characters": batch.characters}
+    sums: Sums = {"nats": nats.detach().double(), "tokens": batch.tokens, "characters": batch.characters}
+    return Outcome(nats / divisor, divisor, sums, tuple(part.detach() for part in state))
 
 
 def scores(sums: dict[str, Any]) -> dict[str, float]:
@@ -342,25 +350,16 @@ def evaluate(model: Model, split: Streams, options: EvaluateOptions) -> dict[str
     if len(theta) * len(share) > 1:
         one_stream = dataclasses.replace(model.config.training, batch_size=1)
         valid = read(dataclasses.replace(model.config, training=one_stream), model.facts).valid
-        nats = sums_with_cache(model.network, valid, options.cache, theta, share)["nats"]
-        best, at = divmod(int(nats.argmin()), len(share))
-        theta, share = (theta[best],), (share[at],)
-    sums = sums_with_cache(model.network, split, options.cache, theta, share)
-    return scores(sums | {"nats": sums["nats"].item()}) | {"cache_flatness": theta[0], "cache_share": share[0]}
+        theta, share = neural_cache.best(model.network, windows(valid), options.cache, theta, share)
+    nats = neural_cache.total(model.network, windows(split), options.cache, theta, share).item()
+    tokens = sum(split.tokens)
+    sums = {"nats": nats, "tokens": tokens, "characters": tokens * split.characters_per_token}
+    return scores(sums) | {"cache_flatness": theta[0], "cache_share": share[0]}
 
 
-@torch.no_grad()
-def sums_with_cache(
-    network: Any, split: Split, size: int, theta: Sequence[float], share: Sequence[float]
-) -> dict[str, Any]:
-    """What the scores are made of; `nats` [K, S] for every θ [K] and λ [S] of the cache."""
-    cache, state, total = NeuralCache(size, theta, share), None, dict[str, Any]()
-    for index in range(len(split)):
-        batch = split.batch(0, index)
-        hidden, state = network.read(batch.inputs, state)
-        nats = cache.nats(hidden, batch.targets, network.output.nats(hidden, batch.targets))
-        total = add(total, sums_of(nats.double().sum((2, 3)), batch))
-    return total
+def windows(split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+    """Inputs and targets, in order."""
+    return ((batch.inputs, batch.targets) for batch in (split.batch(0, index) for index in range(len(split))))
 
 
 # Prediction
