@@ -8,7 +8,7 @@ KERNELS := $(wildcard kernels/*.cpp kernels/*.hpp)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types format bench clean distclean
+.PHONY: help setup demo test lint types format docs bench clean distclean
 
 help: ## list what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -37,6 +37,9 @@ format: setup ## lay out Python and C++ anew
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 	$(if $(KERNELS),$(BIN)/clang-format -i $(KERNELS))
+
+docs: setup ## write docs/tasks.md from the tasks
+	$(BIN)/python scripts/docs.py
 
 bench: setup ## measure the layer against torch.nn.LSTM
 	$(BIN)/python benchmarks/layer.py $(ARGS)

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
@@ -84,3 +85,8 @@ def imported(file: Path) -> set[str]:
 
 def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_the_page_of_tasks_is_that_of_their_docstrings() -> None:
+    page = runpy.run_path(str(ROOT / "scripts" / "docs.py"))["page"]()
+    assert (ROOT / "docs" / "tasks.md").read_text() == page, "run: make docs"

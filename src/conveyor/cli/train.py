@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from conveyor import tasks
 from conveyor.cli import table, wants_help
 from conveyor.errors import ConveyorError
+from conveyor.training.options import Count, check
 
 if TYPE_CHECKING:
     from conveyor.training.task import Task
@@ -31,6 +33,21 @@ class Train(Generic[C]):
     """The run's folder, in place of that."""
     smoke: bool = False
     """Try the task out, in seconds, on data it makes up."""
+    find_lr: bool = False
+    """Do not train, but look for a learning rate to begin with."""
+    sweep: tuple[str, ...] = ()
+    """Search for options, each as OPTION=A,B,C or OPTION=LOW..HIGH; the best validation wins. Called again with the
+    same --run, it goes on."""
+    trials: Count = 20
+    """Trials of the sweep, in all."""
+
+    def __post_init__(self) -> None:
+        check(self, self._conflicts)
+
+    def _conflicts(self) -> Iterator[str]:
+        kinds = {"--resume": self.resume is not None, "--find-lr": self.find_lr, "--sweep": bool(self.sweep)}
+        if sum(kinds.values()) > 1:
+            yield f"{' and '.join(name for name, given in kinds.items() if given)}: expected one of them alone"
 
 
 def run(args: list[str]) -> None:
@@ -43,7 +60,7 @@ def run(args: list[str]) -> None:
     # after tasks.find: an unknown task is told without loading torch
     from conveyor.cli._parse import parse, value_of
     from conveyor.training import processes, resume
-    from conveyor.training.fit import fit, new_run
+    from conveyor.training.fit import new_run
 
     processes.join()
     given = [value for name in ("--resume", "--run") if (value := value_of(name, rest)) is not None]
@@ -57,10 +74,48 @@ def run(args: list[str]) -> None:
         processes.start(
             asked.task.training.devices, ["train", *args, *([] if asked.resume else ["--run", str(folder)])]
         )
-    _, figures = fit(task, asked.task, folder, resume=asked.resume is not None)
+    if asked.find_lr:
+        _find_rate(task, asked.task, folder)
+    elif asked.sweep:
+        _sweep(task, asked, folder)
+    else:
+        _train(task, asked.task, folder, asked.resume is not None)
+
+
+def _train(task: Task, config: Any, folder: Path, resume: bool) -> None:
+    from conveyor.training import processes
+    from conveyor.training.fit import fit
+    from conveyor.training.seeds import fit_each
+
+    several = config.training.seeds > 1
+    figures = fit_each(task, config, folder, resume) if several else fit(task, config, folder, resume)[1]
     if processes.first():
-        print("test:  " + "  ".join(f"{title} {value:.5g}" for title, value in figures["test"].items()))
+        for name, title in {"test": "test:  ", "spread": "   +/- ", "ensemble": "ensemble: "}.items():
+            if name in figures:
+                print(title + "  ".join(f"{score} {value:.5g}" for score, value in figures[name].items()))
         print(f"report: {folder / 'report.md'}")
+
+
+def _find_rate(task: Task, config: Any, folder: Path) -> None:
+    from conveyor.training.rates import find_rate
+
+    rate = find_rate(task, config, folder)
+    print(f"the loss falls fastest at --learning-rate {rate:.2g}; the course: {folder / 'rates.png'}")
+
+
+def _sweep(task: Task, asked: Train[Any], folder: Path) -> None:
+    from conveyor.cli._parse import parse
+    from conveyor.training.sweep import sweep
+
+    def configure(options: dict[str, str]) -> Any:
+        switches = {"true": "--{}", "false": "--no-{}"}
+        args = [
+            switches[value].format(name) if value in switches else f"--{name}={value}"
+            for name, value in options.items()
+        ]
+        return parse(type(asked.task), args, "conveyor train --sweep", asked.task)
+
+    sweep(task, configure, asked.sweep, asked.trials, folder)
 
 
 def _start(task: Task, args: list[str], folder: Path) -> Any:

@@ -6,6 +6,7 @@ A bundle lies in its run's folder, and may be copied from there; the two files a
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,17 @@ from conveyor import __version__
 from conveyor.errors import ConveyorError
 from conveyor.training import files, tensors
 from conveyor.training.options import from_json
-from conveyor.training.task import Model, Task
+from conveyor.training.task import Model, Task, name_of
 
 FORMAT = "conveyor-model-1"
 PARTS = {"task": str, "config": dict, "facts": dict}
 
 
-def write_description(folder: Path, task: str, config: Any, facts: dict[str, Any]) -> None:
-    """Say what the network is; `task` is its name on the command line."""
+def write_description(folder: Path, task: str, config: Any, facts: dict[str, Any], members: Sequence[str] = ()) -> None:
+    """Say what the network is; `task` is its name on the command line, `members` the folders of an ensemble's."""
     description = {"format": FORMAT, "conveyor": __version__, "task": task, "facts": facts}
+    if members:
+        description["members"] = list(members)
     files.write_json(folder / "model.json", description | {"config": dataclasses.asdict(config)})
 
 
@@ -51,6 +54,8 @@ def read_description(folder: Path) -> dict[str, Any]:
 def read(folder: Path, task: Task) -> Model:
     """The trained model; its weights are checked against its description before any is used."""
     description = read_description(folder)
+    if members := description.get("members"):
+        return _ensemble(folder, task, members)
     config = from_json(task.Config, description["config"], str(folder / "model.json"))
     facts = description["facts"]
     with torch.device("meta"):  # shapes alone, so that a wrong description costs no memory
@@ -59,3 +64,17 @@ def read(folder: Path, task: Task) -> Model:
     tensors.match(weights, network.state_dict(), f"[bundle] {folder / 'model.safetensors'}")
     network.load_state_dict(weights, assign=True)
     return Model(task, config, facts, network.eval())
+
+
+def _ensemble(folder: Path, task: Task, members: Any) -> Model:
+    """Several trainings of one network as one model."""
+    names = members if isinstance(members, list) else []
+    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
+        raise ConveyorError(f"[bundle] {folder / 'model.json'}: expected names of folders as members, got {members!r}")
+    join = getattr(task, "ensemble", None)
+    if join is None:
+        raise ConveyorError(
+            f"[bundle] {folder}: the networks of {name_of(task)} are not put together; take one: {folder / names[0]}"
+        )
+    models = [read(folder / name, task) for name in names]
+    return models[0]._replace(network=join([model.network for model in models]).eval())

@@ -44,9 +44,22 @@ def fit(task: Task, config: Any, run: Path, resume: bool = False) -> tuple[Model
     A run killed at any moment and gone on with ends with the same weights, bit for bit, as one that never stopped. Of
     several processes the first writes the run; when it is done, all have the model, and the first its figures.
     """
+    learner, history = train(task, config, run, resume)
+    model = bundle.read(run, task)
+    if not history:
+        return model, {}
+    test = score(task, config, model.network.to(learner.device), learner.data.test)
+    model.network.cpu()
+    figures = _figures(learner, history.rows) | {"test": test}
+    report.write(run, model, learner.data, history.rows, figures)
+    return model, figures
+
+
+def train(task: Task, config: Any, run: Path, resume: bool = False) -> tuple[Learner, History | None]:
+    """The training alone, its best model in `run`; the test part is not looked at."""
     processes.join()
     going_on = checkpoint.begun(run, resume)
-    learner = _learner(task, config, bundle.read_description(run)["facts"] if resume else None)
+    learner = begin(task, config, bundle.read_description(run)["facts"] if resume else None)
     if going_on:
         learner.progress = checkpoint.progress(checkpoint.last(run), learner)
     history = None
@@ -61,17 +74,10 @@ def fit(task: Task, config: Any, run: Path, resume: bool = False) -> tuple[Model
         print(f"already at its end, step {step:,}; --epochs, --max-steps or --patience let it go on", flush=True)
     else:
         _train(learner, run, history, going_on)
-    model = bundle.read(run, task)
-    if not history:
-        return model, {}
-    test = score(task, config, model.network.to(learner.device), learner.data.test)
-    model.network.cpu()
-    figures = _figures(learner, history.rows) | {"test": test}
-    report.write(run, model, learner.data, history.rows, figures)
-    return model, figures
+    return learner, history
 
 
-def _learner(task: Task, config: Any, facts: dict[str, Any] | None) -> Learner:
+def begin(task: Task, config: Any, facts: dict[str, Any] | None) -> Learner:
     """A training at its beginning; nothing is written yet."""
     options: TrainingOptions = config.training
     machine.check_device(options.device)
@@ -111,7 +117,12 @@ def _train(learner: Learner, run: Path, history: History | None, going_on: bool)
             gradient_clip_val=learner.options.clip_norm,
             logger=loggers,
             plugins=[checkpoint.SafeCheckpointIO()],
-            callbacks=[checkpoint.Keeper(run, learner, interruption), Validation(run, learner), Display(learner)],
+            callbacks=[
+                checkpoint.Keeper(run, learner, interruption),
+                Validation(run, learner),
+                *([Display(learner)] if history else []),
+            ],
+            enable_progress_bar=bool(history),
             log_every_n_steps=1,
             enable_checkpointing=False,
             enable_model_summary=False,

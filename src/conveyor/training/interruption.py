@@ -19,6 +19,10 @@ class Interrupted(ConveyorError):
         super().__init__(text)
         self.exit_code = 128 + number
 
+    def of(self, text: str) -> Interrupted:
+        """The same, said of more than one training."""
+        return Interrupted(text, self.exit_code - 128)
+
 
 class Interruption:
     """Within this context the signals only set `asked`; in other threads than the main one it changes nothing."""

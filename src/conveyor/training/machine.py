@@ -21,6 +21,12 @@ def check_device(device: str) -> None:
         raise ConveyorError(f"[train] --device {device}: torch finds no such device here; take cpu, or auto")
 
 
+def resolve(device: str) -> torch.device:
+    """What `auto` comes to."""
+    found = torch.accelerator.current_accelerator() if device == "auto" else torch.device(device)
+    return found or torch.device("cpu")
+
+
 def check_memory(network: nn.Module) -> None:
     """Raise if memory cannot hold the weights and their gradients; the network may be on torch's device "meta".
 

@@ -112,6 +112,9 @@ class TrainingOptions:
     """Validations without progress before the mean of trigger begins."""
     seed: Whole = 1
     """Start of all random numbers."""
+    seeds: Count = 1
+    """Train so many times, from this seed and those after it: mean and spread of the scores, and, where the task can
+    put several networks together, the ensemble."""
     threads: Count | None = None
     """Processor threads; as torch chooses if not given."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"

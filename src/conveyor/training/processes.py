@@ -33,9 +33,18 @@ def first() -> bool:
 
 def start(devices: int, arguments: list[str]) -> None:
     """Run this command line in so many processes; this one becomes the one that watches over them."""
-    command = ["torch.distributed.run", "--standalone", f"--nproc-per-node={devices}", "-m", "conveyor.cli", *arguments]
+    command = [
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={devices}",
+        "-m",
+        "--",
+        "conveyor.cli",
+        *arguments,
+    ]
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", *command])
+    threads = max(1, (os.cpu_count() or 1) // devices)
+    os.execve(sys.executable, [sys.executable, "-m", *command], {"OMP_NUM_THREADS": str(threads)} | os.environ)
 
 
 def started() -> bool:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 from pathlib import Path
 from typing import Any
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
-from conveyor.training import files
+from conveyor.training import files, pictures
 from conveyor.training.history import Row
 from conveyor.training.task import Data, Model, name_of
 
@@ -37,8 +33,7 @@ def write(run: Path, model: Model, data: Data, rows: list[Row], figures: dict[st
 
 def curves(path: Path, rows: list[Row]) -> None:
     """The first score in training and validation, and the learning rate, against the epoch."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = pictures.figure()
     axes = figure.add_subplot()
     names = [next((n for row in rows for n in row if n.startswith(part)), "") for part in ("train_", "valid_")]
     for name, style in zip(names, ("-", "o-"), strict=True):
@@ -49,12 +44,31 @@ def curves(path: Path, rows: list[Row]) -> None:
     axes.grid(alpha=0.3)
     if axes.lines:
         axes.legend()
-    image = io.BytesIO()
-    figure.savefig(image, dpi=130)
-    files.write(path, image.getvalue())
+    pictures.write(path, figure)
 
 
 def _say(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name.replace('_', ' ')} {_say(part)}" for name, part in value.items())
     return f"{value:.5g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def write_seeds(run: Path, name: str, figures: dict[str, dict[str, Any]], summary: dict[str, Any]) -> None:
+    """Write what the same training came to from several seeds; `figures` is each seed's, `summary` what they share."""
+    scores = [*summary["test"]]
+    rows = {seed: one["test"] for seed, one in figures.items()}
+    rows |= {title: summary[part] for title, part in SUMMARY.items() if part in summary}
+    text = [
+        f"# {name}, {run.name}\n",
+        f"{len(figures)} trainings, {summary['minutes']:.1f} minutes. Scores of the test part:\n",
+        f"| | {' | '.join(scores)} |",
+        f"|---|{'--:|' * len(scores)}",
+        *(f"| {title} | {' | '.join(_say(row[score]) for score in scores)} |" for title, row in rows.items()),
+        "",
+        *(f"- [{seed}]({seed}/report.md)" for seed in figures),
+    ]
+    files.write(run / "report.md", ("\n".join(text) + "\n").encode())
+
+
+SUMMARY = {"mean": "test", "standard deviation": "spread", "ensemble": "ensemble"}
+"""Rows under the seeds' own, and where their figures stand."""

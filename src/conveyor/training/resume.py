@@ -12,9 +12,9 @@ from conveyor.training.task import Task, name_of
 
 MAY_DIFFER = {
     "data",  # it may have moved; the task's reading checks that it is the same
-    *("epochs", "max_steps", "max_minutes", "patience", "threads", "log_every", "save_minutes", "save_steps"),
+    *("epochs", "max_steps", "max_minutes", "patience", "threads", "log_every", "save_minutes", "save_steps", "seeds"),
 }
-"""Options of where the data lies, how long and how loud, which leave what was learned as it is."""
+"""Options of where the data lies, how long, how often and how loud, which leave what was learned as it is."""
 
 
 def read_config(task: Task, path: Path) -> Any:

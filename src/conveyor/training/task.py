@@ -1,6 +1,7 @@
 """What a task is: the contract between a file in `tasks/` and everything in `training/` and `cli/`.
 
-A task is a module with these names; there is no class to derive from and nothing to register.
+A task is a module with these names; there is no class to derive from and nothing to register. One more name may be
+there: `ensemble(networks)`, a network that gives, called as each of `networks`, what they come to together.
 """
 
 from __future__ import annotations
