@@ -18,7 +18,7 @@ from torch import Tensor
 
 from conveyor.nn.softmaxes import IGNORE
 
-FLATNESS = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 1.0)
+FLATNESS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.5)
 """Values of θ to choose among."""
 SHARE = (0.0, 0.02, 0.04, 0.06, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3, 0.4)
 """Values of λ to choose among."""

@@ -31,7 +31,7 @@ al. 2017), whose two numbers are chosen on the validation part:
         --variational --dropout-words 0.05 --dropout-input 0.2 --dropout-between 0.2 --dropout-output 0.3
         --dropout-state 0.1 --batch-size 20 --sequence-length 35 --arithmetic bfloat16 --learning-rate 0.003
         --schedule cosine --clip-norm 1 --epochs 15
-    conveyor evaluate runs/language-model/TIME --cache 2000
+    conveyor evaluate runs/language-model/TIME --cache 500
 
 Other means of the literature: --dropout-weights with --optimizer sgd --average trigger (Merity et al. 2018, AWD-LSTM),
 --softmaxes 10 (Yang et al. 2018), --cutoffs 2000 10000 for large vocabularies (Grave et al. 2017).
