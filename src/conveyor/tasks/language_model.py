@@ -23,9 +23,9 @@ War and Peace, characters, Karpathy et al. 2x128 (test 1.227 nats a character):
         --batch-size 100 --sequence-length 100 --init-range 0.08 --forget-bias None --optimizer rmsprop --smoothing 0.95
         --learning-rate 0.002 --schedule decay --decay-factor 0.95 --decay-after 10 --epochs 50 --patience 5
 
-Penn Treebank, words, 2x200 with tied weights and variational dropout (Inan et al. 2016: test perplexity 85 to 90; leave
-out --arithmetic where the processor has no bfloat16). Then with a neural cache (Grave et al. 2017), whose two numbers are
-chosen on the validation part:
+Penn Treebank, words, 2x200 with tied weights and variational dropout (Inan et al. 2016: test perplexity 85 to 90);
+where the processor has no bfloat16, leave out --arithmetic. Then with a neural cache (Grave et al. 2017), whose two
+numbers are chosen on the validation part:
 
     conveyor train language-model --data ptb --tokens word --embedding-size 200 --hidden-size 200 --layers 2 --tied
         --variational --dropout-input 0.2 --dropout-between 0.2 --dropout-output 0.2 --batch-size 20
