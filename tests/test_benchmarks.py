@@ -26,3 +26,13 @@ def test_memory() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert 2 < float(done.stdout) < 50
+
+
+def test_language_model(tmp_path: Path) -> None:
+    options = ["--models", "word-200", "--threads", "1", "--seconds", "0.01", "--output", str(tmp_path / "report.md")]
+    command = [sys.executable, str(BENCHMARKS / "language_model.py"), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    report = (tmp_path / "report.md").read_text()
+    assert report == done.stdout
+    assert report.count("| word-200: V 10,000, T 35, B 20 |") == 1

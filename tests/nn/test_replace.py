@@ -177,3 +177,14 @@ def test_weight_norm_of_old() -> None:
 def test_what_is_no_module(exchange: Any) -> None:
     with pytest.raises(TypeError, match=rf"^\[{exchange.__name__}\] model: expected a torch\.nn\.Module, got str$"):
         exchange("abc")
+
+
+@pytest.mark.parametrize("options", [{"forget_bias": 1.0}, {"variant": "forget-bias"}])
+def test_a_forget_bias_is_left_behind(options: dict[str, Any]) -> None:
+    """It is a way to begin; the parameters keep their values."""
+    torch.manual_seed(0)
+    ours, x = conveyor.LSTM(I, H, **options), torch.randn(T, B, I)
+    torchs = restore(ours)
+    assert type(torchs) is nn.LSTM
+    assert torchs.bias_ih_l0[H : 2 * H].tolist() == [1] * H
+    torch.testing.assert_close(torchs(x)[0], ours(x)[0])

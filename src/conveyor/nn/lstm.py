@@ -1,5 +1,6 @@
 """The LSTM as a layer."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -115,7 +116,7 @@ class LSTM(Recurrent):
         self._cells = (of.in_evaluation.cell, of.cell)  # by self.training
         super().__init__(
             len(of.gates), input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size,
-            checkpoint_every, device, dtype, None if of == Variant() else of,
+            checkpoint_every, device, dtype, None if replace(of, forget_bias=None) == Variant() else of,
         )  # fmt: skip
 
     @torch.no_grad()

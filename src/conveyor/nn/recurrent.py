@@ -145,8 +145,7 @@ class Recurrent(nn.Module):
         h_0, c_0 = self._first(x, states)
         layers: list[ops.Layer] = []
         for layer in range(L):
-            if layer and self.training and self.dropout:
-                x = functional.dropout(x, self.dropout)
+            x = self._between(x) if layer else x
             here = slice(layer * D, (layer + 1) * D)
             part = [parameters.named(tensors, self.bias, self._variant) for tensors in weights[here]]
             if self._variants:
@@ -157,6 +156,10 @@ class Recurrent(nn.Module):
             layers.append(ops.layer(cell, x, h, c, part, every=self.checkpoint_every, **options))
             x = layers[-1].output
         return layers
+
+    def _between(self, x: Tensor) -> Tensor:
+        """What a layer reads of the output of the one below it."""
+        return functional.dropout(x, self.dropout) if self.training and self.dropout else x
 
     def _first(self, x: Tensor, states: States) -> tuple[Tensor, Tensor | None]:
         """The initial states h_0 [L*D, B, P or H] and c_0 [L*D, B, H], of the dtype of x [T, B, I]."""

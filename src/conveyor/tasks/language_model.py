@@ -23,6 +23,19 @@ War and Peace, characters, Karpathy et al. 2x128 (test 1.227 nats a character):
         --batch-size 100 --sequence-length 100 --init-range 0.08 --forget-bias None --optimizer rmsprop --smoothing 0.95
         --learning-rate 0.002 --schedule decay --decay-factor 0.95 --decay-after 10 --epochs 50 --patience 5
 
+Penn Treebank, words, 2x200 with tied weights and variational dropout (Inan et al. 2016: test perplexity 85 to 90);
+where the processor has no bfloat16, leave out --arithmetic. Then with a neural cache (Grave et al. 2017), whose two
+numbers are chosen on the validation part:
+
+    conveyor train language-model --data ptb --tokens word --embedding-size 200 --hidden-size 200 --layers 2 --tied
+        --variational --dropout-input 0.2 --dropout-between 0.2 --dropout-output 0.2 --batch-size 20
+        --sequence-length 35 --arithmetic bfloat16 --optimizer sgd --learning-rate 20 --schedule cosine --clip-norm 0.25
+        --epochs 16
+    conveyor evaluate runs/language-model/TIME --cache 500
+
+Other means of the literature: --dropout-weights with --optimizer sgd --average trigger (Merity et al. 2018, AWD-LSTM),
+--softmaxes 10 (Yang et al. 2018), --cutoffs 2000 10000 for large vocabularies (Grave et al. 2017).
+
 Scores: `loss`, cross-entropy in nats a token; `perplexity`, its exponential; `bits_per_character`. The first token of
 each part is given, every other one is predicted exactly once. The test part is read as one stream, its state beginning
 at zero.
@@ -40,13 +53,16 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from conveyor.data import python_text, text, tokenizer
-from conveyor.data.streams import IGNORE, Batch, Streams
+from conveyor.data.streams import Batch, Streams
 from conveyor.data.tokenizer import Tokenizer
 from conveyor.errors import ConveyorError
-from conveyor.nn import LSTM
+from conveyor.nn import LSTM, neural_cache
+from conveyor.nn.ensemble import Ensemble
+from conveyor.nn.regularisation import VariationalDropout, VariationalLSTM, word_dropout
+from conveyor.nn.sampling import draw
+from conveyor.nn.softmaxes import output_layer
 from conveyor.training import files
 from conveyor.training.options import (
     Count,
@@ -60,8 +76,9 @@ from conveyor.training.options import (
     TrainingOptions,
     Whole,
     check,
-)
-from conveyor.training.task import Data, Model, Outcome, Smoke, Sums
+)  # fmt: skip
+from conveyor.training.scoring import score
+from conveyor.training.task import Data, Model, Outcome, Smoke, Split, Sums
 from conveyor.variant import variant_named
 
 UNIT = "tokens"
@@ -92,13 +109,26 @@ class Config:
     variant: str = "lstm"
     """Which LSTM: a name in `conveyor.VARIANTS` (docs/variants.md)."""
     tied: bool = False
-    """Let the output layer share the embedding's weights (Press & Wolf 2017)."""
+    """Let the output layer share the embedding's weights (Inan et al. 2016, Press & Wolf 2017)."""
+    softmaxes: Count = 1
+    """Mix the probabilities of so many softmaxes (Yang et al. 2018)."""
+    cutoffs: tuple[Count, ...] = ()
+    """For large vocabularies: ranks at which clusters of rarer words begin, each with a smaller softmax of its own that
+    is asked only if need be (Grave et al. 2017)."""
+    dropout_words: Share = 0.0
+    """Share of the words left out of the input, each in the whole of a window (Gal & Ghahramani 2016)."""
     dropout_input: Share = 0.0
     """Share of the embedding's numbers dropped."""
     dropout_between: Share = 0.0
     """Share dropped between layers."""
     dropout_output: Share = 0.0
     """Share dropped before the output layer."""
+    variational: bool = False
+    """Let these three drop the same numbers at every step of a window (Gal & Ghahramani 2016)."""
+    dropout_state: Share = 0.0
+    """Share of h_{t-1} dropped in the recurrent product, the same at every step of a window (the same)."""
+    dropout_weights: Share = 0.0
+    """Share of the recurrent weights dropped, drawn for each window (Merity et al. 2018)."""
     init_range: Positive | None = None
     """Draw every weight from ± this; if not given, as torch does, and a tied embedding from ±0.1."""
     forget_bias: Number | None = 1.0
@@ -109,6 +139,8 @@ class Config:
     loss_scale: Literal["mean", "sum"] = "mean"
     """Loss of a window: the mean over its steps, or their sum, as Zaremba et al. have it; learning rate and clip norm
     are on that scale."""
+    arithmetic: Literal["float32", "bfloat16"] = "float32"
+    """Of training; bfloat16 is faster on processors that have it. Weights, and all scores, are float32."""
     reading: ReadingOptions = field(default_factory=ReadingOptions)
     training: TrainingOptions = field(default_factory=lambda: TrainingOptions(batch_size=64))
 
@@ -118,8 +150,10 @@ class Config:
     def _conflicts(self) -> Iterator[str]:
         if self.reading.valid_share + self.reading.test_share >= 1:
             yield "--valid-share and --test-share: expected less than 1 together"
-        if self.tied and self.embedding_size != self.hidden_size:
-            yield "--tied: expected --embedding-size as large as --hidden-size"
+        if self.tied and self.softmaxes == 1 and self.embedding_size != self.hidden_size:
+            yield "--tied: expected --embedding-size as large as --hidden-size, or --softmaxes 2 or more"
+        if self.cutoffs:
+            yield from self._conflicts_of_cutoffs(self.cutoffs)
         try:
             variant_named(self.variant)
         except ValueError as error:
@@ -128,6 +162,18 @@ class Config:
             yield f"--vocabulary: expected 256 or more with --tokens bpe, got {self.vocabulary}"
         if self.tokens == "word" and self.vocabulary < 3:
             yield f"--vocabulary: expected 3 or more with --tokens word, got {self.vocabulary}"
+
+    def _conflicts_of_cutoffs(self, cutoffs: tuple[int, ...]) -> Iterator[str]:
+        if list(cutoffs) != sorted({*cutoffs}) or cutoffs[-1] >= self.vocabulary:
+            yield f"--cutoffs: expected rising numbers below --vocabulary {self.vocabulary}, got {[*cutoffs]}"
+        if 4 ** len(cutoffs) > self.hidden_size:
+            yield "--cutoffs: expected fewer, or a larger --hidden-size; each cluster has a quarter of the one before"
+        if self.tokens != "word":
+            yield "--cutoffs: expected --tokens word, which are numbered from the most frequent on"
+        if self.tied:
+            yield "--cutoffs: expected no --tied; a cluster's weights are smaller than the embedding's"
+        if self.softmaxes > 1:
+            yield "--cutoffs: expected no --softmaxes beside it; take one of both"
 
 
 # Reading
@@ -190,12 +236,12 @@ class Network(nn.Module):
         super().__init__()
         E, H = config.embedding_size, config.hidden_size
         self.embedding = nn.Embedding(vocabulary, E)
-        dropout = config.dropout_between if config.layers > 1 else 0.0
-        bias = config.forget_bias if "f" in variant_named(config.variant).gates else None
-        self.lstm = LSTM(E, H, config.layers, dropout=dropout, variant=config.variant, forget_bias=bias)
-        self.output = nn.Linear(H, vocabulary)
-        self.dropout_input = nn.Dropout(config.dropout_input)
-        self.dropout_output = nn.Dropout(config.dropout_output)
+        self.lstm = lstm(config)
+        self.output = output_layer(H, E, vocabulary, config.softmaxes, config.cutoffs)
+        dropout = VariationalDropout if config.variational else nn.Dropout
+        self.dropout_words = config.dropout_words
+        self.dropout_input = dropout(config.dropout_input)
+        self.dropout_output = dropout(config.dropout_output)
         if config.tied:
             self.output.weight = self.embedding.weight
         self._draw(config)
@@ -209,10 +255,37 @@ class Network(nn.Module):
                     nn.init.uniform_(weight, -config.init_range, config.init_range)
         self.lstm.reset_forget_bias()
 
-    def forward(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Tokens [T, B] and a state to logits [T, B, V] and the next state."""
-        hidden, state = self.lstm(self.dropout_input(self.embedding(tokens)), state)
-        return self.output(self.dropout_output(hidden)), state
+    def read(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Tokens [T, B] and a state to what the output layer sees [T, B, H], and the next state."""
+        embedded = word_dropout(self.embedding, tokens, self.dropout_words, self.training)
+        hidden, state = self.lstm(self.dropout_input(embedded), state)
+        return self.dropout_output(hidden), state
+
+    def forward(
+        self, tokens: Tensor, state: State | None = None, targets: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """Logits [T, B, V], or with targets [T, B] the -log of their probabilities [T, B], and the next state."""
+        hidden, state = self.read(tokens, state)
+        return self.output(hidden) if targets is None else self.output.nats(hidden, targets), state
+
+
+def lstm(config: Config) -> LSTM:
+    """The recurrent layers."""
+    named = variant_named(config.variant)
+    variant = dataclasses.replace(
+        named,
+        variational_dropout=config.dropout_state or named.variational_dropout,
+        weight_dropout=config.dropout_weights or named.weight_dropout,
+    )
+    kind = VariationalLSTM if config.variational else LSTM
+    return kind(
+        config.embedding_size,
+        config.hidden_size,
+        config.layers,
+        dropout=config.dropout_between if config.layers > 1 else 0.0,
+        variant=config.variant if variant == named else variant,
+        forget_bias=config.forget_bias if "f" in named.gates else None,
+    )
 
 
 def network(config: Config, facts: dict[str, Any]) -> Network:
@@ -220,10 +293,17 @@ def network(config: Config, facts: dict[str, Any]) -> Network:
     return Network(config, len(tokenizer.from_json(facts.get("tokenizer"))))
 
 
+def ensemble(networks: Sequence[nn.Module]) -> Ensemble:
+    """Several trained networks as one."""
+    return Ensemble(networks)
+
+
 def loss(config: Config, network: nn.Module, batch: Batch, carried: State | None) -> Outcome:
     """Cross-entropy of a window, and the state to begin the next one with."""
-    logits, state = network(batch.inputs, carried)
-    nats = cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE, reduction="sum")
+    short = config.arithmetic == "bfloat16" and network.training
+    with torch.autocast(batch.inputs.device.type, torch.bfloat16, enabled=short):
+        each, state = network(batch.inputs, carried, batch.targets)
+    nats = each.sum()
     divisor = batch.tokens if config.loss_scale == "mean" else batch.inputs.shape[1]
     sums: Sums = {"nats": nats.detach().double(), "tokens": batch.tokens, "characters": batch.characters}
     return Outcome(nats / divisor, divisor, sums, tuple(part.detach() for part in state))
@@ -237,6 +317,49 @@ def scores(sums: dict[str, Any]) -> dict[str, float]:
         "perplexity": math.exp(min(nats, 700.0)),
         "bits_per_character": sums["nats"] / sums["characters"] / math.log(2),
     }
+
+
+# Evaluation
+
+
+@dataclass(kw_only=True)
+class EvaluateOptions:
+    """Score a language model as it is, or with a memory of what it just read."""
+
+    cache: Whole = 0
+    """Tokens a neural cache remembers (Grave et al. 2017); 0 for none."""
+    cache_flatness: NotNegative | None = None
+    """How much the likeness of states counts in it, θ; chosen on the run's validation part if not given."""
+    cache_share: Share | None = None
+    """The cache's share of the probabilities, λ; chosen on the run's validation part if not given."""
+
+    def __post_init__(self) -> None:
+        check(self, self._conflicts)
+
+    def _conflicts(self) -> Iterator[str]:
+        if not self.cache and (self.cache_flatness is not None or self.cache_share is not None):
+            yield "--cache-flatness, --cache-share: expected --cache, the tokens to remember, beside them"
+
+
+def evaluate(model: Model, split: Streams, options: EvaluateOptions) -> dict[str, float]:
+    """Scores of a text that is read once; all choices are made before, on the run's validation part."""
+    if not options.cache:
+        return score(model.task, model.config, model.network, split)
+    theta = neural_cache.FLATNESS if options.cache_flatness is None else (options.cache_flatness,)
+    share = neural_cache.SHARE if options.cache_share is None else (options.cache_share,)
+    if len(theta) * len(share) > 1:
+        one_stream = dataclasses.replace(model.config.training, batch_size=1)
+        valid = read(dataclasses.replace(model.config, training=one_stream), model.facts).valid
+        theta, share = neural_cache.best(model.network, windows(valid), options.cache, theta, share)
+    nats = neural_cache.total(model.network, windows(split), options.cache, theta, share).item()
+    tokens = sum(split.tokens)
+    sums = {"nats": nats, "tokens": tokens, "characters": tokens * split.characters_per_token}
+    return scores(sums) | {"cache_flatness": theta[0], "cache_share": share[0]}
+
+
+def windows(split: Split) -> Iterator[tuple[Tensor, Tensor]]:
+    """Inputs and targets, in order."""
+    return ((batch.inputs, batch.targets) for batch in (split.batch(0, index) for index in range(len(split))))
 
 
 # Prediction
@@ -295,21 +418,9 @@ def _continue(network: nn.Module, tokens: Tokenizer, prompt: str, options: Predi
     following = [(tokens.decode([i]), p) for i, p in zip(places.tolist(), best.tolist(), strict=True)]
     read = tokens.decode(ids)  # the prompt, but for what the vocabulary does not know
     for _ in range(options.length):
-        ids.append(draw(logits[-1, 0], options, generator))
+        ids.append(draw(logits[-1, 0], generator, options.temperature, options.top_k, options.top_p))
         logits, state = network(torch.tensor([[ids[-1]]]), state)
     return Continuation(prompt, following, prompt + tokens.decode(ids).removeprefix(read))
-
-
-def draw(logits: Tensor, options: PredictOptions, generator: torch.Generator) -> int:
-    """A token number, drawn from the probabilities of `logits` [V] as the options change them."""
-    if options.temperature == 0:
-        return int(logits.argmax())
-    scaled = (logits.double() - logits.max()) / options.temperature  # no overflow, however cold
-    p, order = scaled.softmax(0).sort(descending=True, stable=True)
-    if options.top_k:
-        p[options.top_k :] = 0
-    p[p.cumsum(0) - p >= options.top_p] = 0  # keeps the first token that reaches top_p
-    return int(order[torch.multinomial(p, 1, generator=generator)])
 
 
 def save(results: list[Continuation], path: Path) -> None:

@@ -1,7 +1,9 @@
 """What a task is: the contract between a file in `tasks/` and everything in `training/` and `cli/`.
 
-A task is a module with these names; there is no class to derive from and nothing to register. One more name may be
-there: `ensemble(networks)`, a network that gives, called as each of `networks`, what they come to together.
+A task is a module with these names; there is no class to derive from and nothing to register. Some more names may
+be there: `ensemble(networks)`, a network that gives, called as each of `networks`, what they come to together; and
+`evaluate(model, split, options)`, scores in the way that options of `conveyor evaluate` ask for, the fields of the
+dataclass `EvaluateOptions`.
 """
 
 from __future__ import annotations
