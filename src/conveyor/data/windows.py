@@ -1,0 +1,177 @@
+"""Stretches of time series side by side: what a network reads, and what it is to forecast behind each step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conveyor.data.batches import Batches, pad
+from conveyor.data.series import Columns, Series
+from conveyor.errors import ConveyorError
+
+
+class Row(NamedTuple):
+    """The steps `start` … `end` - 1 of a series are read; behind each of `first` values or more comes a forecast."""
+
+    series: int
+    start: int
+    first: int
+    end: int
+
+
+class Stretch(NamedTuple):
+    """B rows of T steps at most, with W - 1 values before the first step and h behind the last.
+
+    Before its beginning a series is as its first value, behind its end it is NaN.
+    """
+
+    values: Tensor  # [W - 1 + T + h, B]
+    lengths: Tensor  # [B]
+    first: Tensor  # [B], the values before the first forecast, of those read
+    past: Tensor  # [T, B, P]
+    ahead: Tensor  # [T + h, B, K]
+    static: Tensor  # [B, S]
+    naive: Tensor  # [B], the mean error of the seasonal naive forecast before the end: the denominator of MASE
+    scored: bool
+
+
+class Scales:
+    """How covariates become numbers of about one.
+
+    `numbers` has the mean and the deviation of each column of numbers, `words` what is told apart in each of words; a
+    word that is not among them is none of them.
+    """
+
+    def __init__(self, numbers: dict[str, list[float]], words: dict[str, list[str]], columns: Columns) -> None:
+        self.numbers, self.words, self.columns = numbers, words, columns
+
+    @classmethod
+    def of(cls, series: Sequence[Series], columns: Columns) -> Scales:
+        """Those of the parts that may be learned from."""
+        numbers: dict[str, list[float]] = {}
+        words: dict[str, list[str]] = {}
+        for names, tables in (
+            (columns.past, [one.past for one in series]),
+            (columns.ahead, [one.ahead for one in series]),
+        ):
+            table = np.concatenate([part[: one.test_from] for part, one in zip(tables, series, strict=True)])
+            numbers |= {name: _moments(table[:, n]) for n, name in enumerate(names)}
+        for n, name in enumerate(columns.static):
+            found = [one.static[n] for one in series]
+            try:
+                numbers[name] = _moments(np.array(found, np.float64))
+            except ValueError:  # not all are numbers
+                words[name] = sorted(set(found))
+        return cls(numbers, words, columns)
+
+    @classmethod
+    def from_json(cls, values: Any, columns: Columns) -> Scales:
+        """Out of a file, which may be damaged."""
+        numbers, words = (values.get(name) if isinstance(values, dict) else None for name in ("numbers", "words"))
+        sound = (
+            isinstance(numbers, dict)
+            and isinstance(words, dict)
+            and all(isinstance(row, list) and len(row) == 2 and row[1] > 0 for row in numbers.values())
+            and all(isinstance(row, list) for row in words.values())
+            and all(name in numbers for name in (*columns.past, *columns.ahead))
+            and all(name in numbers or name in words for name in columns.static)
+        )
+        if not sound:
+            raise ConveyorError("[bundle] facts: expected the scales of every covariate; copy model.json again")
+        return cls(numbers, words, columns)
+
+    def to_json(self) -> dict[str, Any]:
+        """For a file."""
+        return {"numbers": self.numbers, "words": self.words}
+
+    @property
+    def static_size(self) -> int:
+        """S."""
+        return sum(len(self.words.get(name, "1")) for name in self.columns.static)
+
+    def table(self, values: np.ndarray, names: Sequence[str]) -> np.ndarray:
+        """Columns of numbers [T, n]."""
+        moments = np.array([self.numbers[name] for name in names]).reshape(-1, 2)
+        return ((values - moments[:, 0]) / moments[:, 1]).astype(np.float32)
+
+    def static(self, one: Series) -> np.ndarray:
+        """What is said of a whole series [S]."""
+        row: list[float] = []
+        for name, text in zip(self.columns.static, one.static, strict=True):
+            if name in self.words:
+                row += [float(text == word) for word in self.words[name]]
+                continue
+            mean, deviation = self.numbers[name]
+            try:
+                row.append((float(text) - mean) / deviation)
+            except ValueError:
+                raise ConveyorError(
+                    f"[series] {one.name}, {name}: expected a number, as in training, got {text!r}"
+                ) from None
+        return np.array(row, np.float32)
+
+
+class Windows:
+    """All series, from which rows are cut."""
+
+    def __init__(self, series: Sequence[Series], window: int, horizon: int, season: int, scales: Scales) -> None:
+        self.series, self.scales = series, scales
+        self.window, self.horizon, self.season = window, horizon, season
+
+    def stretch(self, rows: Sequence[Row], scored: bool = True) -> Stretch:
+        """The rows side by side, in their order."""
+        cut = [self.series[row.series] for row in rows]
+        columns = self.scales.columns
+        past = [
+            self.scales.table(one.past[row.start : row.end], columns.past) for one, row in zip(cut, rows, strict=True)
+        ]
+        ahead = [
+            self.scales.table(one.ahead[row.start : row.end + self.horizon], columns.ahead)
+            for one, row in zip(cut, rows, strict=True)
+        ]
+        return Stretch(
+            torch.from_numpy(pad([self._values(one, row) for one, row in zip(cut, rows, strict=True)], np.nan)),
+            torch.tensor([row.end - row.start for row in rows]),
+            torch.tensor([row.first - row.start for row in rows]),
+            torch.from_numpy(pad(past)),
+            torch.from_numpy(pad(ahead)),
+            torch.from_numpy(np.stack([self.scales.static(one) for one in cut])),
+            torch.tensor([self._naive_error(one.values[: row.end]) for one, row in zip(cut, rows, strict=True)]),
+            scored,
+        )
+
+    def _values(self, one: Series, row: Row) -> np.ndarray:
+        places = np.arange(row.start - self.window + 1, row.end + self.horizon).clip(0, len(one.values))
+        return np.append(one.values, np.nan)[places].astype(np.float32)
+
+    def _naive_error(self, seen: np.ndarray) -> float:
+        m = self.season
+        return float(np.abs(seen[m:] - seen[:-m]).mean()) if len(seen) > m else 0.0
+
+
+class Part(Batches):
+    """Rows in batches; the training part, which has a seed, is not scored in full."""
+
+    def __init__(self, windows: Windows, rows: Sequence[Row], size: int, seed: int | None = None) -> None:
+        self.windows, self.rows = windows, rows
+        lengths = [row.end - row.start for row in rows]
+        super().__init__(lengths, size, lambda numbers: windows.stretch([rows[n] for n in numbers], seed is None), seed)
+
+
+def pieces(number: int, end: int, history: int, window: int) -> list[Row]:
+    """Rows of `history` steps at most, so that a forecast comes once behind each step up to `end` values.
+
+    It needs a whole window before it, but of a short series half of what there is will do.
+    """
+    warm = min(window, max(end // 2, 1), history)
+    firsts = range(warm, end + 1, history - warm + 1)
+    return [Row(number, first - warm, first, min(end, first - warm + history)) for first in firsts]
+
+
+def _moments(values: np.ndarray) -> list[float]:
+    deviation = float(values.std())
+    return [float(values.mean()), deviation if deviation > 0 else 1.0]
