@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy import special
+from scipy import special  # type: ignore[import-untyped]
 from torch import Tensor, distributions
 from torch.nn.functional import softplus
 
@@ -102,7 +102,8 @@ class Gaussian:
     def loss(self, raw: Tensor, anchor: Tensor, y: Tensor, frame: Frame) -> Tensor:
         """-log p(z)."""
         mean, deviation = self._of(raw, anchor)
-        return -distributions.Normal(mean, deviation, validate_args=False).log_prob(frame.z_of(y))
+        log_p: Tensor = distributions.Normal(mean, deviation, validate_args=False).log_prob(frame.z_of(y))
+        return -log_p
 
     def at(self, levels: Sequence[float], raw: Tensor, anchor: Tensor, frame: Frame) -> Tensor:
         """The forecast's quantiles [M, h, Q]."""
@@ -121,7 +122,8 @@ class StudentT:
 
     def loss(self, raw: Tensor, anchor: Tensor, y: Tensor, frame: Frame) -> Tensor:
         """-log p(z)."""
-        return -distributions.StudentT(*self._of(raw, anchor), validate_args=False).log_prob(frame.z_of(y))
+        log_p: Tensor = distributions.StudentT(*self._of(raw, anchor), validate_args=False).log_prob(frame.z_of(y))
+        return -log_p
 
     def at(self, levels: Sequence[float], raw: Tensor, anchor: Tensor, frame: Frame) -> Tensor:
         """The forecast's quantiles [M, h, Q]."""
@@ -143,7 +145,8 @@ class NegativeBinomial:
         """-log p(y)."""
         mean, count = self._of(raw, anchor, frame)
         logits = mean.log() - count.log()
-        return -distributions.NegativeBinomial(count, logits=logits, validate_args=False).log_prob(y)
+        log_p: Tensor = distributions.NegativeBinomial(count, logits=logits, validate_args=False).log_prob(y)
+        return -log_p
 
     def at(self, levels: Sequence[float], raw: Tensor, anchor: Tensor, frame: Frame) -> Tensor:
         """The forecast's quantiles [M, h, Q], whole numbers."""

@@ -111,8 +111,8 @@ def from_frame(frame: pl.DataFrame, columns: Columns, bad: BadRecords, limit: in
     parsed = [pl.col(name).cast(pl.Float64, strict=False).alias(f"#{name}") for name in numbers]
     frame = frame.with_columns(*parsed, _times(frame[columns.time_column]).alias("#time"))
     parts = frame.partition_by(columns.id_column, maintain_order=True)[:limit]
-    usual = frame["#time"].diff().drop_nulls().mode().sort()[-1:]  # for series too short to tell
-    step = usual[0] if len(usual) else 1
+    steps = frame.sort("#time").select(pl.col("#time").diff().over(columns.id_column)).to_series().drop_nulls()
+    step = steps.mode().sort()[0] if len(steps) else 1  # for series too short to tell
     found: list[Series] = []
     for part in parts:
         with bad.record():
@@ -262,7 +262,7 @@ def _steps(part: pl.DataFrame, usual: Any, name: str, columns: Columns) -> tuple
     for row, steps in enumerate(ratio, 1):
         if steps == 0:
             raise ConveyorError(f"{_where(part, row)}: series {name} has {times[row]} twice; keep one of the rows")
-        if steps < 0.5 or (steps > 1.5 and not columns.fill_gaps):
+        if steps < 0.75 or (steps > 1.25 and not columns.fill_gaps):
             what = "a gap" if steps > 1 else "uneven steps"
             raise ConveyorError(
                 f"{_where(part, row)}: {what}: series {name}: expected a step of {step} behind {times[row - 1]}, "

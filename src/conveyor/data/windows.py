@@ -72,10 +72,10 @@ class Scales:
     def from_json(cls, values: Any, columns: Columns) -> Scales:
         """Out of a file, which may be damaged."""
         numbers, words = (values.get(name) if isinstance(values, dict) else None for name in ("numbers", "words"))
+        if not (isinstance(numbers, dict) and isinstance(words, dict)):
+            numbers, words = {}, {}
         sound = (
-            isinstance(numbers, dict)
-            and isinstance(words, dict)
-            and all(isinstance(row, list) and len(row) == 2 and row[1] > 0 for row in numbers.values())
+            all(isinstance(row, list) and len(row) == 2 and row[1] > 0 for row in numbers.values())
             and all(isinstance(row, list) for row in words.values())
             and all(name in numbers for name in (*columns.past, *columns.ahead))
             and all(name in numbers or name in words for name in columns.static)
@@ -93,10 +93,18 @@ class Scales:
         """S."""
         return sum(len(self.words.get(name, "1")) for name in self.columns.static)
 
-    def table(self, values: np.ndarray, names: Sequence[str]) -> np.ndarray:
-        """Columns of numbers [T, n]."""
+    def past(self, values: np.ndarray) -> np.ndarray:
+        """The columns known up to the present [T, P]."""
+        return self._scaled(values, self.columns.past)
+
+    def ahead(self, values: np.ndarray) -> np.ndarray:
+        """The columns known ahead [T, K]."""
+        return self._scaled(values, self.columns.ahead)
+
+    def _scaled(self, values: np.ndarray, names: Sequence[str]) -> np.ndarray:
         moments = np.array([self.numbers[name] for name in names]).reshape(-1, 2)
-        return ((values - moments[:, 0]) / moments[:, 1]).astype(np.float32)
+        scaled: np.ndarray = (values - moments[:, 0]) / moments[:, 1]
+        return scaled.astype(np.float32)
 
     def static(self, one: Series) -> np.ndarray:
         """What is said of a whole series [S]."""
@@ -124,29 +132,27 @@ class Windows:
 
     def stretch(self, rows: Sequence[Row], scored: bool = True) -> Stretch:
         """The rows side by side, in their order."""
-        cut = [self.series[row.series] for row in rows]
-        columns = self.scales.columns
-        past = [
-            self.scales.table(one.past[row.start : row.end], columns.past) for one, row in zip(cut, rows, strict=True)
-        ]
-        ahead = [
-            self.scales.table(one.ahead[row.start : row.end + self.horizon], columns.ahead)
-            for one, row in zip(cut, rows, strict=True)
-        ]
+        cut = [(self.series[row.series], row) for row in rows]
         return Stretch(
-            torch.from_numpy(pad([self._values(one, row) for one, row in zip(cut, rows, strict=True)], np.nan)),
+            torch.from_numpy(pad([self._values(one, row) for one, row in cut], np.nan)),
             torch.tensor([row.end - row.start for row in rows]),
             torch.tensor([row.first - row.start for row in rows]),
-            torch.from_numpy(pad(past)),
-            torch.from_numpy(pad(ahead)),
-            torch.from_numpy(np.stack([self.scales.static(one) for one in cut])),
-            torch.tensor([self._naive_error(one.values[: row.end]) for one, row in zip(cut, rows, strict=True)]),
+            torch.from_numpy(pad([self.scales.past(one.past[row.start : row.end]) for one, row in cut])),
+            torch.from_numpy(pad([self._ahead(one, row) for one, row in cut])),
+            torch.from_numpy(np.stack([self.scales.static(one) for one, _ in cut])),
+            torch.tensor([self._naive_error(one.values[: row.end]) for one, row in cut]),
             scored,
         )
 
+    def _ahead(self, one: Series, row: Row) -> np.ndarray:
+        known = self.scales.ahead(one.ahead[row.start : row.end + self.horizon])
+        unknown = row.end + self.horizon - row.start - len(known)  # no column is known ahead, or it was refused before
+        return np.pad(known, ((0, unknown), (0, 0)))
+
     def _values(self, one: Series, row: Row) -> np.ndarray:
         places = np.arange(row.start - self.window + 1, row.end + self.horizon).clip(0, len(one.values))
-        return np.append(one.values, np.nan)[places].astype(np.float32)
+        values: np.ndarray = np.append(one.values, np.nan)[places]
+        return values.astype(np.float32)
 
     def _naive_error(self, seen: np.ndarray) -> float:
         m = self.season

@@ -193,7 +193,7 @@ def learn(config: Config, paths: Sequence[Path], found: Sequence[Series], digest
     low = min(float(one.values[: one.test_from].min()) for one in found)
     if config.head == "negative-binomial" and any(low < 0 or (one.values % 1).any() for one in found):
         raise ConveyorError("[data] --head negative-binomial: expected whole numbers, 0 or more; take another head")
-    fitting = "log" if low > 0 else "log1p" if low == 0 else "none"
+    fitting: Literal["log", "log1p", "none"] = "log" if low > 0 else "log1p" if low == 0 else "none"
     kind = fitting if config.transform == "auto" else config.transform
     if (kind == "log" and low <= 0) or (kind == "log1p" and low <= -1):
         raise ConveyorError(f"[data] --transform {kind}: the smallest value is {low:g}; take --transform {fitting}")
@@ -224,7 +224,8 @@ def split(config: Config, h: int, window: int, one: Series, number: int) -> tupl
     if valid <= h or N - test < h:
         raise ConveyorError(
             f"[data] series {one.name} is too short: expected more than {h} values to learn from, {h} or more to "
-            f"choose by and {h} or more to test on, got {max(valid, 0)}, {test - max(valid, 0)}, {N - test}; lower --horizon"
+            f"choose by and {h} or more to test on, got {max(valid, 0)}, {test - max(valid, 0)}, {N - test}; lower "
+            "--horizon"
         )
     train = pieces(number, valid - h, config.history, window)
     return train, backtest(config, h, number, valid, test), backtest(config, h, number, test, N)
@@ -262,8 +263,8 @@ class Forecast(NamedTuple):
 class Network(nn.Module):
     """Dilated LSTMs (Chang et al. 2017), each but the first beside a way around it, over normalised windows.
 
-    What step t sees of a series x = transform(y) is its window w = x_{t-W+1} … x_t as z = (w - centre) / scale: the mean
-    of its last season taken away, divided by its mean deviation from that. Out comes, for each of the next h values,
+    What step t sees of a series x = transform(y) is its window w = x_{t-W+1} … x_t as z = (w - centre) / scale, by the
+    mean of its last season and the mean deviation from it. Out comes, for each of the next h values,
 
         z_{t+k} = z of the last season + V [h_t; input] + b,    k = 1 … h
 
@@ -320,12 +321,15 @@ class Ensemble(nn.Module):
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
-        self.head = networks[0].head
+        first = networks[0]
+        assert isinstance(first, Network)
+        self.head = first.head
 
     def forward(self, stretch: Stretch) -> Forecast:
         """As one network."""
         forecasts = [network(stretch) for network in self.networks]
-        return forecasts[0]._replace(numbers=torch.stack([one.numbers for one in forecasts]).mean(0))
+        first: Forecast = forecasts[0]
+        return first._replace(numbers=torch.stack([one.numbers for one in forecasts]).mean(0))
 
 
 def dilated(layer: nn.Module, x: Tensor, lengths: Tensor, dilation: int) -> Tensor:
@@ -334,7 +338,7 @@ def dilated(layer: nn.Module, x: Tensor, lengths: Tensor, dilation: int) -> Tens
     side_by_side = nn.functional.pad(x, (0, 0, 0, 0, 0, -T % dilation)).reshape(-1, dilation * B, x.shape[2])
     offsets = torch.arange(dilation, device=lengths.device).unsqueeze(1)
     steps = (lengths - offsets + dilation - 1).div(dilation, rounding_mode="floor").clamp_min(0)
-    y = layer(side_by_side, lengths=steps.flatten())[0]
+    y: Tensor = layer(side_by_side, lengths=steps.flatten())[0]
     return y.reshape(-1, B, y.shape[2])[:T]
 
 
@@ -350,6 +354,7 @@ def ensemble(networks: Sequence[nn.Module]) -> Ensemble:
 
 def loss(config: Config, network: nn.Module, batch: Stretch, carried: None) -> Outcome:
     """The head's loss over all forecasts of a batch."""
+    assert isinstance(network, (Network, Ensemble))
     forecast: Forecast = network(batch)
     M, h = forecast.anchor.shape
     chosen = forecast.chosen
@@ -476,6 +481,7 @@ def _table(one: Series, row: Row, horizon: int, past: bool) -> pl.DataFrame:
 def forecast_rows(model: Model, windows: Windows, rows: Sequence[Row], levels: Sequence[float]) -> np.ndarray:
     """Quantiles [R, h, Q] of what comes behind each row."""
     network = model.network
+    assert isinstance(network, (Network, Ensemble))
     trained = getattr(network.head, "levels", (0.0, 1.0))
     if not trained[0] <= min(levels) <= max(levels) <= trained[-1]:
         raise ConveyorError(
