@@ -15,7 +15,7 @@ from torch import nn
 import conveyor
 from conveyor.data import series as tables
 from conveyor.data.series import Columns
-from conveyor.data.windows import Part, pieces
+from conveyor.data.windows import Cuts, Part, Row
 from conveyor.errors import ConveyorError
 from conveyor.nn import LSTM
 from conveyor.tasks import forecasting as task
@@ -26,8 +26,11 @@ from conveyor.training.task import Model
 
 HEADS = ["point", "quantile", "gaussian", "student-t", "negative-binomial"]
 FACTS = asdict(
-    task.Facts(horizon=3, season=4, window=8, transform="log", floor=0.5, sha256="")
+    task.Facts(horizon=3, season=4, window=8, transform="log", floor=0.5)
 ) | {"covariates": {"numbers": {}, "words": {}}}  # fmt: skip
+
+
+CUTS = Cuts(3, 3, 100, 0.1, 0.1)
 
 
 def small(**options: object) -> task.Config:
@@ -81,7 +84,7 @@ def test_every_forecast_is_trained_once_and_none_reaches_into_validation(tmp_pat
     known = [n for row in data.train.rows if row.series == 1 for n in range(row.first, row.end + 1)]
     assert known == list(range(8, 68 - 3 + 1))
     assert max(row.end - row.start for row in (*data.train.rows, *data.test.rows)) == 20
-    assert pieces(0, 5, 20, 8)[0].first == 2, "half of a short series is before its first forecast"
+    assert CUTS.pieces(0, 5, 8)[0].first == 2, "half of a short series is before its first forecast"
 
 
 def test_stretches(tmp_path: Path) -> None:
@@ -122,7 +125,7 @@ def test_dilated_layer_is_d_sequences_side_by_side() -> None:
 def test_no_forecast_sees_what_comes_behind_it(tmp_path: Path) -> None:
     model = made()
     windows = task.windows_of(model.config, FACTS, [tables.of_numbers(np.arange(1, 31) % 7 + 1)])
-    [row] = pieces(0, 27, 100, 8)
+    [row] = CUTS.pieces(0, 27, 8)
     before = model.network(windows.stretch([row]))
     later = windows.stretch([row])
     later.values[7 + 20 :] *= 3  # values 20 and on
@@ -262,7 +265,7 @@ def test_a_backtest_is_what_was_forecast_then() -> None:
 def test_an_ensemble_is_the_mean_of_its_networks() -> None:
     models = [made(), made()]
     nn.init.normal_(models[1].network.output.weight)
-    stretch = task.windows_of(small(), FACTS, [tables.of_numbers(range(1, 30))]).stretch([task.Row(0, 0, 29, 29)])
+    stretch = task.windows_of(small(), FACTS, [tables.of_numbers(range(1, 30))]).stretch([Row(0, 0, 29, 29)])
     one, two = (model.network(stretch).numbers for model in models)
     together = task.ensemble([model.network for model in models])
     assert torch.allclose(together(stretch).numbers, (one + two) / 2)

@@ -50,16 +50,16 @@ class Scales:
         self.numbers, self.words, self.columns = numbers, words, columns
 
     @classmethod
-    def of(cls, series: Sequence[Series], columns: Columns) -> Scales:
-        """Those of the parts that may be learned from."""
+    def of(cls, series: Sequence[Series], ends: Sequence[int], columns: Columns) -> Scales:
+        """Those of the values that may be learned from, up to the `ends`."""
         numbers: dict[str, list[float]] = {}
         words: dict[str, list[str]] = {}
-        for names, tables in (
-            (columns.past, [one.past for one in series]),
-            (columns.ahead, [one.ahead for one in series]),
-        ):
-            table = np.concatenate([part[: one.test_from] for part, one in zip(tables, series, strict=True)])
-            numbers |= {name: _moments(table[:, n]) for n, name in enumerate(names)}
+        past, ahead = (
+            np.concatenate([table[:end] for table, end in zip(tables, ends, strict=True)])
+            for tables in ([one.past for one in series], [one.ahead for one in series])
+        )
+        for names, values in ((columns.past, past), (columns.ahead, ahead)):
+            numbers |= {name: _moments(values[:, n]) for n, name in enumerate(names)}
         for n, name in enumerate(columns.static):
             found = [one.static[n] for one in series]
             try:
@@ -127,7 +127,7 @@ class Windows:
     """All series, from which rows are cut."""
 
     def __init__(self, series: Sequence[Series], window: int, horizon: int, season: int, scales: Scales) -> None:
-        self.series, self.scales = series, scales
+        self.series, self.scales = list(series), scales
         self.window, self.horizon, self.season = window, horizon, season
 
     def stretch(self, rows: Sequence[Row], scored: bool = True) -> Stretch:
@@ -168,14 +168,57 @@ class Part(Batches):
         super().__init__(lengths, size, lambda numbers: windows.stretch([rows[n] for n in numbers], seed is None), seed)
 
 
-def pieces(number: int, end: int, history: int, window: int) -> list[Row]:
-    """Rows of `history` steps at most, so that a forecast comes once behind each step up to `end` values.
+class Cuts(NamedTuple):
+    """Where the parts of a series begin and end: whole horizons at its end are tested on, those before to choose by."""
 
-    It needs a whole window before it, but of a short series half of what there is will do.
-    """
-    warm = min(window, max(end // 2, 1), history)
-    firsts = range(warm, end + 1, history - warm + 1)
-    return [Row(number, first - warm, first, min(end, first - warm + history)) for first in firsts]
+    horizon: int
+    stride: int
+    """Steps from one forecast of these parts to the next."""
+    history: int
+    """Steps read before a forecast, at most."""
+    valid_share: float
+    test_share: float
+
+    def test_of(self, one: Series) -> int:
+        """How many values come before the test part: those of files that are not for testing, or by share."""
+        N = len(one.values)
+        return one.test_from if one.test_from < N else max(1, N - self._whole(self.test_share * N))
+
+    def split(self, number: int, one: Series, window: int) -> tuple[list[Row], ...]:
+        """The rows of a series to train on, to choose by and to test on."""
+        h, N, test = self.horizon, len(one.values), self.test_of(one)
+        valid = max(0, test - self._whole(self.valid_share * test))
+        if valid <= h or N - test < h:
+            raise ConveyorError(
+                f"[data] series {one.name} is too short: expected more than {h} values to learn from, {h} or more to "
+                f"choose by and {h} or more to test on, got {valid}, {test - valid}, {N - test}; lower --horizon"
+            )
+        return (
+            self.pieces(number, valid - h, window),
+            self.backtest(number, valid, test),
+            self.backtest(number, test, N),
+        )
+
+    def pieces(self, number: int, end: int, window: int) -> list[Row]:
+        """Rows that together have a forecast once behind each step, up to `end` values.
+
+        It needs a whole window before it, but of a short series half of what there is will do.
+        """
+        warm = min(window, max(end // 2, 1), self.history)
+        firsts = range(warm, end + 1, self.history - warm + 1)
+        return [Row(number, first - warm, first, min(end, first - warm + self.history)) for first in firsts]
+
+    def backtest(self, number: int, start: int, end: int) -> list[Row]:
+        """Forecasts behind `start` values and on from there, of what comes before `end`."""
+        return [self.behind(number, known) for known in range(start, end - self.horizon + 1, self.stride)]
+
+    def behind(self, number: int, known: int) -> Row:
+        """The forecast behind so many values."""
+        return Row(number, max(0, known - self.history), known, known)
+
+    def _whole(self, values: float) -> int:
+        """As many whole horizons as fit into so many values, but one at least."""
+        return self.horizon * max(1, int(values) // self.horizon)
 
 
 def _moments(values: np.ndarray) -> list[float]:

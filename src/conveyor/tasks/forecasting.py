@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.dates import ConciseDateFormatter
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -24,7 +25,7 @@ from conveyor.data import series as tables
 from conveyor.data.distributions import Frame, Head, Transform, head_named, levels_of
 from conveyor.data.records import BadRecords
 from conveyor.data.series import Columns, Series
-from conveyor.data.windows import Part, Row, Scales, Stretch, Windows, pieces
+from conveyor.data.windows import Cuts, Part, Row, Scales, Stretch, Windows
 from conveyor.errors import ConveyorError
 from conveyor.nn import LSTM
 from conveyor.training import files
@@ -81,7 +82,7 @@ class Config:
     """Central intervals in percent, which are forecast and scored."""
     transform: Literal["auto", "log", "log1p", "none"] = "auto"
     """What is done to values first; auto takes log if all are above zero, log1p if none is below, else none."""
-    hidden_size: Size = 128
+    hidden_size: Size = 64
     """Units in a layer."""
     dilations: tuple[Count, ...] = (1, 4, 24)
     """Layers, one upon the other; one with dilation d goes on at step t with the state of step t - d."""
@@ -93,9 +94,9 @@ class Config:
     reading: ReadingOptions = field(default_factory=ReadingOptions)
     training: TrainingOptions = field(
         default_factory=lambda: TrainingOptions(
-            batch_size=16,
+            batch_size=8,
             epochs=40,
-            learning_rate=0.002,
+            learning_rate=0.003,
             schedule="cosine",
             clip_norm=1.0,
             average="ema",
@@ -134,8 +135,6 @@ class Facts:
     transform: Literal["log", "log1p", "none"]
     floor: Number
     """The smallest value seen in training."""
-    sha256: str
-    """Of all series."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -148,26 +147,24 @@ def read(config: Config, facts: dict[str, Any] | None = None) -> Data:
     found = tables.read(paths, config.columns, bad, config.reading.limit)
     digest = hashlib.sha256(b"".join(one.name.encode() + one.values.tobytes() for one in found)).hexdigest()
     if facts is None:
-        facts = asdict(learn(config, paths, found, digest)) | {"covariates": Scales.of(found, config.columns).to_json()}
+        facts = learn(config, paths, found) | {"sha256": digest}
     elif facts.get("sha256") != digest:
         raise ConveyorError("[data] these are not the series this run was trained on; restore them, or start a new run")
-    plain, _ = known(config, facts)
-    h = plain.horizon
-    kept: list[Series] = []
+    windows = windows_of(config, facts, [])
+    cuts = cuts_of(config, windows.horizon)
     rows: tuple[list[Row], ...] = [], [], []
     for one in found:
         with bad.record():
-            for part, more in zip(rows, split(config, h, plain.window, one, len(kept)), strict=True):
+            for part, more in zip(rows, cuts.split(len(windows.series), one, windows.window), strict=True):
                 part += more
-            kept.append(one)
-    if not kept:
+            windows.series.append(one)
+    if not windows.series:
         raise ConveyorError(f"[data] no series left to learn from{bad.summary()}")
-    windows = windows_of(config, facts, kept)
     train = Part(windows, rows[0], config.training.batch_size, config.training.seed)
     valid, test = (Part(windows, part, SCORED) for part in rows[1:])
-    values = sum(len(one.values) for one in kept)
-    tests = f"{len(valid.rows):,} + {len(test.rows):,} forecasts of {h} steps to validate, test"
-    return Data(train, valid, test, facts, f"{len(kept):,} series, {values:,} values; {tests}{bad.summary()}")
+    values = sum(len(one.values) for one in windows.series)
+    tests = f"{len(valid.rows):,} + {len(test.rows):,} forecasts of {windows.horizon} steps to validate, test"
+    return Data(train, valid, test, facts, f"{len(windows.series):,} series, {values:,} values; {tests}{bad.summary()}")
 
 
 def read_test(config: Config, facts: dict[str, Any], data: Sequence[str]) -> Part:
@@ -175,29 +172,31 @@ def read_test(config: Config, facts: dict[str, Any], data: Sequence[str]) -> Par
     bad = BadRecords(config.reading.skip_bad)
     found = tables.read([Path(path) for path in data], config.columns, bad, config.reading.limit)
     windows = windows_of(config, facts, found)
-    h = windows.horizon
-    rows: list[Row] = []
-    for number, one in enumerate(found):
-        rows += backtest(config, h, number, test_start(config, h, one), len(one.values))
+    cuts = cuts_of(config, windows.horizon)
+    rows = [
+        row for number, one in enumerate(found) for row in cuts.backtest(number, cuts.test_of(one), len(one.values))
+    ]
     if not rows:
-        raise ConveyorError(f"[data] no series has more than the {h} values of a forecast{bad.summary()}")
+        raise ConveyorError(f"[data] no series has more than the {windows.horizon} values of a forecast{bad.summary()}")
     return Part(windows, rows, SCORED)
 
 
-def learn(config: Config, paths: Sequence[Path], found: Sequence[Series], digest: str) -> Facts:
+def learn(config: Config, paths: Sequence[Path], found: Sequence[Series]) -> dict[str, Any]:
     """What is to be known of the data; options that are not given are guessed from it."""
     season = config.season or tables.season_of(paths, found)
     tests = [len(one.values) - one.test_from for one in found if one.test_from < len(one.values)]
     horizon = config.horizon or min(tests, default=2 * season)
     window = max(config.window or (168 if season == 24 else 2 * season), season, 2)
-    low = min(float(one.values[: one.test_from].min()) for one in found)
+    ends = [cuts_of(config, horizon).test_of(one) for one in found]
+    low = min(float(one.values[:end].min()) for one, end in zip(found, ends, strict=True))
     if config.head == "negative-binomial" and any(low < 0 or (one.values % 1).any() for one in found):
         raise ConveyorError("[data] --head negative-binomial: expected whole numbers, 0 or more; take another head")
     fitting: Literal["log", "log1p", "none"] = "log" if low > 0 else "log1p" if low == 0 else "none"
     kind = fitting if config.transform == "auto" else config.transform
     if (kind == "log" and low <= 0) or (kind == "log1p" and low <= -1):
         raise ConveyorError(f"[data] --transform {kind}: the smallest value is {low:g}; take --transform {fitting}")
-    return Facts(horizon=horizon, season=season, window=window, transform=kind, floor=low, sha256=digest)
+    plain = Facts(horizon=horizon, season=season, window=window, transform=kind, floor=low)
+    return asdict(plain) | {"covariates": Scales.of(found, ends, config.columns).to_json()}
 
 
 def known(config: Config, facts: dict[str, Any]) -> tuple[Facts, Scales]:
@@ -216,36 +215,10 @@ def windows_of(config: Config, facts: dict[str, Any], found: Sequence[Series]) -
     return Windows(found, plain.window, plain.horizon, plain.season, scales)
 
 
-def split(config: Config, h: int, window: int, one: Series, number: int) -> tuple[list[Row], ...]:
-    """The rows of one series to train on, to choose by and to test on."""
-    N = len(one.values)
-    test = test_start(config, h, one)
-    valid = test - whole(config.reading.valid_share * test, h)
-    if valid <= h or N - test < h:
-        raise ConveyorError(
-            f"[data] series {one.name} is too short: expected more than {h} values to learn from, {h} or more to "
-            f"choose by and {h} or more to test on, got {max(valid, 0)}, {test - max(valid, 0)}, {N - test}; lower "
-            "--horizon"
-        )
-    train = pieces(number, valid - h, config.history, window)
-    return train, backtest(config, h, number, valid, test), backtest(config, h, number, test, N)
-
-
-def test_start(config: Config, horizon: int, one: Series) -> int:
-    """How many values come before the test part."""
-    N = len(one.values)
-    return one.test_from if one.test_from < N else max(1, N - whole(config.reading.test_share * N, horizon))
-
-
-def whole(values: float, horizon: int) -> int:
-    """As many whole horizons as fit into so many values, but one at least."""
-    return horizon * max(1, int(values) // horizon)
-
-
-def backtest(config: Config, horizon: int, number: int, start: int, end: int) -> list[Row]:
-    """Forecasts behind `start` values, and on from there, for what comes before `end`."""
-    behind = range(start, end - horizon + 1, config.stride or horizon)
-    return [Row(number, max(0, known - config.history), known, known) for known in behind]
+def cuts_of(config: Config, horizon: int) -> Cuts:
+    """Where the parts of a series begin and end."""
+    reading = config.reading
+    return Cuts(horizon, config.stride or horizon, config.history, reading.valid_share, reading.test_share)
 
 
 # Network, loss and scores
@@ -443,12 +416,12 @@ def _series(config: Config, given: Any) -> list[Series]:
 
 def _predict(model: Model, found: Sequence[Series], options: PredictOptions) -> pl.DataFrame:
     config, windows = model.config, windows_of(model.config, model.facts, found)
-    h = windows.horizon
+    h, cuts = windows.horizon, cuts_of(config, windows.horizon)
     rows = []
     for number, one in enumerate(found):
         N = len(one.values)
         start = N - h * min(options.backtest, (N - 1) // h)
-        rows += backtest(config, h, number, start, N) or [Row(number, max(0, N - config.history), N, N)]
+        rows += cuts.backtest(number, start, N) or [cuts.behind(number, N)]
         if config.columns.ahead and len(one.ahead) < rows[-1].end + h:
             raise ConveyorError(
                 f"[predict] series {one.name}: expected {', '.join(config.columns.ahead)} for {h} steps behind the "
@@ -536,25 +509,26 @@ def fan_chart(
     path: Path, windows: Windows, rows: Sequence[Row], quantiles: np.ndarray, levels: Sequence[float]
 ) -> None:
     """What was known, what came, the median and the intervals, a panel a series."""
-    columns = min(2, len(rows))
-    height = -(-len(rows) // columns)
-    figure = Figure(figsize=(5.5 * columns, 2.4 * height), layout="constrained")
+    columns, h = min(2, len(rows)), windows.horizon
+    figure = Figure(figsize=(5.5 * columns, 0.4 + 2.3 * -(-len(rows) // columns)), layout="constrained")
     FigureCanvasAgg(figure)
-    h = windows.horizon
     for n, (row, forecast) in enumerate(zip(rows, quantiles, strict=True)):
-        axes = figure.add_subplot(height, columns, n + 1)
-        one, before = windows.series[row.series], max(0, row.end - 3 * h)
-        steps = np.arange(row.end, row.end + h)
-        axes.plot(np.arange(before, row.end + h), one.values[before : row.end + h], color="0.25", linewidth=1)
+        axes = figure.add_subplot(-(-len(rows) // columns), columns, n + 1)
+        one = windows.series[row.series]
+        seen, behind = slice(max(0, row.end - 3 * h), row.end + h), slice(row.end, row.end + h)
+        axes.plot(one.times[seen].to_list(), one.values[seen], color="black", linewidth=1, zorder=3, label="values")
+        times = one.times[behind].to_list()
         for low in range(len(levels) // 2):
+            shade = 0.9 - 0.45 * low / (len(levels) // 2)
             label = f"{100 * (levels[-1 - low] - levels[low]):g} %"
-            axes.fill_between(steps, forecast[:, low], forecast[:, -1 - low], color="C0", alpha=0.22, lw=0, label=label)
-        axes.plot(steps, forecast[:, len(levels) // 2], color="C0", linewidth=1.5, label="median")
-        axes.axvline(row.end - 0.5, color="0.6", linewidth=0.8, linestyle=":")
+            edges = forecast[:, low], forecast[:, -1 - low]
+            axes.fill_between(times, *edges, color=(shade - 0.1, shade, 1), linewidth=0, label=label)
+        axes.plot(times, forecast[:, len(levels) // 2], color="C1", linewidth=1.5, label="median")
         axes.set_title(one.name, fontsize=9, loc="left")
         axes.tick_params(labelsize=7)
-        if n == 0:
-            axes.legend(fontsize=7, loc="upper left")
+        if not isinstance(times[0], int):
+            axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=9, fontsize=8, frameon=False)
     image = io.BytesIO()
     figure.savefig(image, dpi=130)
     files.write(path, image.getvalue())
@@ -572,7 +546,7 @@ def smoke(folder: Path) -> Smoke:
     ]
     file = folder / "hours.csv"
     files.write(file, pl.concat(frames).write_csv().encode())
-    training = TrainingOptions(batch_size=4, epochs=6, learning_rate=0.01)
+    training = TrainingOptions(batch_size=4, epochs=12, learning_rate=0.01)
     reading = ReadingOptions(data=(str(file),))
     config = Config(horizon=24, window=48, hidden_size=16, dilations=(1, 6), reading=reading, training=training)
     return Smoke(config, (str(file),))
