@@ -14,6 +14,7 @@ from torch import nn
 
 import conveyor
 from conveyor.data import series as tables
+from conveyor.data.distributions import Transform
 from conveyor.data.series import Columns
 from conveyor.data.windows import Cuts, Part, Row
 from conveyor.errors import ConveyorError
@@ -149,8 +150,10 @@ def test_a_row_does_not_depend_on_its_neighbours() -> None:
     assert np.allclose(both[0].table["forecast"], want, rtol=1e-5)
 
 
-def test_the_unit_of_a_series_does_not_matter() -> None:
+@pytest.mark.parametrize("transform", ["log", "none"])
+def test_the_unit_of_a_series_does_not_matter(transform: str) -> None:
     model = made(head="student-t")
+    model.network.transform = Transform(transform, 0.5)
     y = np.random.default_rng(3).uniform(1, 9, 40)
     metres, millimetres = (model.predict(factor * y)[0].table.drop("unique_id", "ds") for factor in (1, 1000))
     assert np.allclose(1000 * metres.to_numpy(), millimetres.to_numpy(), rtol=1e-3)

@@ -50,7 +50,7 @@ SCORED = 64
 REPORTED = 1000
 """Forecasts the report is made from, at most."""
 SMALLEST_SCALE = 0.01
-"""Added to the scale of a window, so that one that is constant has one: a hundredth, where values are logarithms."""
+"""Added to the scale of a window, so that one that is constant has one: a hundredth of its size."""
 
 Percent = Annotated[float, Range("a number between 0 and 100", 0, 100, open=True)]
 
@@ -267,11 +267,14 @@ class Network(nn.Module):
         x = self.transform.into(stretch.values[: T + self.window - 1].nan_to_num(1.0))  # NaN is behind the end
         windows = x.unfold(0, self.window, 1)  # [T, B, W]
         centre = windows[..., -self.season :].mean(-1, keepdim=True)
-        scale = (windows - centre).abs().mean(-1, keepdim=True) + SMALLEST_SCALE
+        unit = torch.ones_like(centre)
+        if self.transform.kind == "none":
+            unit = windows.abs().mean(-1, keepdim=True).clamp_min(1e-6)
+        scale = (windows - centre).abs().mean(-1, keepdim=True) + SMALLEST_SCALE * unit
         z = (windows - centre) / scale
         ahead = stretch.ahead.unfold(0, self.horizon + 1, 1).flatten(2)  # [T, B, K (1 + h)]
         static = stretch.static.expand(T, *stretch.static.shape)
-        inputs = torch.cat([z, scale.log(), stretch.past, ahead, static], -1)
+        inputs = torch.cat([z, (scale / unit).log(), stretch.past, ahead, static], -1)
         hidden = self.dropout(self.read(inputs, stretch.lengths))
         steps = torch.arange(T, device=x.device).unsqueeze(1)
         chosen = (steps >= stretch.first - 1) & (steps < stretch.lengths)
