@@ -86,6 +86,17 @@ def test_times_that_follow(tmp_path: Path, days: list[str], behind: list[str]) -
     assert [str(day) for day in one.times_behind(2, 2)] == [days[2], behind[0]]
 
 
+def test_a_long_test_file_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "sales.csv").write_text("unique_id,ds,y\na,1,1\na,2,2\na,3,3\n")
+    paths = [tmp_path / "sales.csv", tmp_path / "sales_test.csv"]
+    paths[1].write_text("unique_id,ds,y\na,5,5\na,4,4\nnew,1,1\n")
+    [one] = tables.read(paths, Columns(), BadRecords(False))
+    assert (one.values.tolist(), one.test_from) == ([1, 2, 3, 4, 5], 3)
+    paths[1].write_text("unique_id,ds,y\na,0,5\n")
+    with pytest.raises(ConveyorError, match=r"sales_test.csv, line 2: series a: a test row lies before the end"):
+        tables.read(paths, Columns(), BadRecords(False))
+
+
 MISTAKES = {
     "unique_id,ds\na,1\n": "a.csv: expected the columns unique_id, ds, y; y missing, got: unique_id, ds; name yours",
     "unique_id,ds,y\na,1,1\na,2,2\na,2,3\n": "a.csv, line 4: series a has 2 twice",

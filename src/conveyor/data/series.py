@@ -110,6 +110,7 @@ def from_frame(frame: pl.DataFrame, columns: Columns, bad: BadRecords, limit: in
     numbers = [columns.target_column, *columns.past, *columns.ahead]
     parsed = [pl.col(name).cast(pl.Float64, strict=False).alias(f"#{name}") for name in numbers]
     frame = frame.with_columns(*parsed, _times(frame[columns.time_column]).alias("#time"))
+    frame = frame.filter(~pl.col("#test").all().over(columns.id_column))  # nothing is known of what it goes on from
     parts = frame.partition_by(columns.id_column, maintain_order=True)[:limit]
     steps = frame.sort("#time").select(pl.col("#time").diff().over(columns.id_column)).to_series().drop_nulls()
     step = steps.mode().sort()[0] if len(steps) else 1  # for series too short to tell
@@ -194,30 +195,32 @@ def _times(times: pl.Series) -> pl.Series:
 
 def _one(part: pl.DataFrame, columns: Columns, usual: Any) -> Series:
     """The rows of one series, checked."""
-    name, static = str(part[columns.id_column][0]), tuple(str(part[column][0]) for column in columns.static)
+    name = str(part[columns.id_column][0])
     _refuse_unread(part, columns)
     part = part.sort("#time", maintain_order=True)
-    y = part[f"#{columns.target_column}"].fill_null(np.nan).to_numpy()
-    count = int(np.flatnonzero(np.isfinite(y))[-1]) + 1 if columns.ahead and np.isfinite(y).any() else len(y)
-    past, ahead = (
-        part.select(f"#{column}" for column in names).to_numpy().astype(np.float64).reshape(len(y), len(names))
-        for names in (columns.past, columns.ahead)
-    )
-    keep, step = _steps(part, usual, name, columns)
-    rows = np.searchsorted(keep, np.arange(keep[-1] + 1), side="right") - 1  # the row itself, or the one before a gap
+    places, step = _steps(part, usual, name, columns)
     tested = part["#test"].to_numpy()
     if (np.diff(tested.astype(int)) < 0).any():
-        raise ConveyorError(
-            f"{_where(part, int(tested.argmax()))}: a test row of {name} lies before the training's end"
-        )
-    table = np.concatenate([y[:, None], past, ahead], 1)
-    table[count:, : 1 + past.shape[1]] = 0  # the future knows only what is known ahead
+        row = int(tested.argmax())
+        raise ConveyorError(f"{_where(part, row)}: series {name}: a test row lies before the end of what is learned")
+    P, names = len(columns.past), [columns.target_column, *columns.past, *columns.ahead]
+    table = part.select(pl.col(f"#{column}").fill_null(np.nan) for column in names).to_numpy().astype(np.float64)
+    there = np.flatnonzero(np.isfinite(table[:, 0]))
+    count = int(there[-1]) + 1 if columns.ahead and len(there) else len(table)
+    table[count:, : 1 + P] = 0  # the future knows only what is known ahead
     _refuse_missing(part, table, name, columns)
-    table = _filled(table)[rows]
-    end = int(keep[count - 1]) + 1
-    y, past, ahead = table[:end, 0], table[:end, 1 : 1 + past.shape[1]], table[:, 1 + past.shape[1] :]
-    known = int(keep[(~tested).sum() - 1]) + 1
-    return Series(name, y, past, ahead, static, part["#time"].gather(rows[:end]), step, min(known, end))
+    rows = np.searchsorted(places, np.arange(places[-1] + 1), side="right") - 1  # in a gap, the row before it
+    table, end = _filled(table)[rows], int(places[count - 1]) + 1
+    return Series(
+        name,
+        values=table[:end, 0],
+        past=table[:end, 1 : 1 + P],
+        ahead=table[:, 1 + P :],
+        static=tuple(str(part[column][0]) for column in columns.static),
+        times=part["#time"].gather(rows[:end]),
+        step=step,
+        test_from=min(int(places[(~tested).sum() - 1]) + 1, end),
+    )
 
 
 def _refuse_unread(part: pl.DataFrame, columns: Columns) -> None:
@@ -256,9 +259,9 @@ def _steps(part: pl.DataFrame, usual: Any, name: str, columns: Columns) -> tuple
     differences = times.diff().drop_nulls()
     if not len(differences):
         return np.zeros(1, np.int64), usual
-    step = differences.sort()[len(differences) // 2]  # the median; months are nearly even
-    ratio = differences.to_physical().to_numpy() / max(pl.Series([step]).to_physical()[0], 1)
-    ratio = ratio if differences.dtype != pl.Duration else np.array([d / (step or timedelta(1)) for d in differences])
+    numbers = differences.to_physical().to_numpy()
+    middle = int(numbers.argsort()[len(numbers) // 2])  # the median; months are nearly even
+    step, ratio = differences[middle], numbers / max(numbers[middle], 1)
     for row, steps in enumerate(ratio, 1):
         if steps == 0:
             raise ConveyorError(f"{_where(part, row)}: series {name} has {times[row]} twice; keep one of the rows")
