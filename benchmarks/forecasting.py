@@ -103,7 +103,7 @@ def main(options: Options) -> None:
 def ours(options: Options, files: tuple[str, ...], series: list[Series], folder: Path) -> Row:
     """Conveyor's task as its file says."""
     training = TrainingOptions(
-        batch_size=4, epochs=options.epochs, learning_rate=0.003, schedule="cosine", clip_norm=1.0, average="ema",
+        batch_size=4, epochs=options.epochs, learning_rate=0.01, schedule="cosine", clip_norm=1.0, average="ema",
         average_decay=0.99, threads=options.threads,
     )  # fmt: skip
     reading = ReadingOptions(data=files, valid_share=0.05, limit=options.limit)

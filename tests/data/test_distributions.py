@@ -39,20 +39,22 @@ def test_levels_of_intervals() -> None:
 
 
 def test_pinball_by_hand() -> None:
-    """Twice max(q e, (q - 1) e): at the median the absolute error, in units of the transformed values."""
-    head = Quantiles((0.1, 0.5))
-    raw, y = torch.tensor([[[-1.0, 2.0]]]), torch.tensor([[3.0]])
+    """The median's 2 · ½ |e|, and the mean of 2 max(q e, (q - 1) e) of the others, times the scale."""
+    head, step = Quantiles((0.1, 0.5, 0.9)), np.log(np.expm1([1.5, 0.25]))  # softplus makes them 1.5 and 0.25
+    raw, y = torch.tensor([[[2.0, *step]]], dtype=torch.float32), torch.tensor([[3.0]])
     frame = Frame(torch.tensor([[0.0]]), torch.tensor([[2.0]]), Transform("none", 0.0))
-    # z = 1.5, the guesses are -1 and 2: errors 2.5 and -0.5; 2 (0.1 · 2.5) = 0.5 and 2 (0.5 · 0.5) = 0.5
-    assert head.loss(raw, torch.zeros(1, 1), y, frame).item() == pytest.approx(0.5 * 2)
+    # z = 1.5, the guesses are 0.5, 2, 2.25: errors 1, -0.5, -0.75
+    want = 0.5 + (2 * 0.1 * 1 + 2 * 0.1 * 0.75) / 2
+    assert head.loss(raw, torch.zeros(1, 1), y, frame).item() == pytest.approx(2 * want)
 
 
 def test_quantiles_are_in_order_and_drawn_between() -> None:
-    head = Quantiles((0.1, 0.5, 0.9))
+    head = Quantiles((0.05, 0.1, 0.5, 0.9, 0.95))
     frame = Frame(torch.zeros(1, 1), torch.ones(1, 1), Transform("none", 0.0))
-    raw = torch.tensor([[[4.0, 1.0, 2.0]]])
-    got = head.at((0.1, 0.3, 0.5, 0.6, 0.9), raw, torch.ones(1, 1), frame)
-    assert got[0, 0].tolist() == pytest.approx([2, 2.5, 3, 3.5, 5])
+    raw = torch.tensor([[[2.0, *np.log(np.expm1([1.0, 3.0, 2.0, 0.5]))]]], dtype=torch.float32)
+    got = head.at((0.05, 0.1, 0.3, 0.5, 0.6, 0.9, 0.95), raw, torch.ones(1, 1), frame)
+    assert got[0, 0].tolist() == pytest.approx([-1, 2, 2.5, 3, 3.5, 5, 5.5])
+    assert head_named("point", LEVELS).at(LEVELS, raw[..., :1], torch.ones(1, 1), frame)[0, 0].tolist() == [3] * 5
 
 
 @pytest.mark.parametrize("name", ["gaussian", "student-t"])

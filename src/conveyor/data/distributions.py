@@ -60,7 +60,11 @@ class Frame(NamedTuple):
 
 
 class Quantiles(NamedTuple):
-    """One number for each of some levels; their pinball loss (Koenker & Bassett 1978)."""
+    """The median, and how much farther each next quantile lies from it on either side; their pinball losses.
+
+    The levels are as many below ½ as above it. What the others want does not move the median (Koenker & Bassett 1978
+    for the loss); on the way back the network keeps them apart too, for else they cost the median much of its accuracy.
+    """
 
     levels: tuple[float, ...]
 
@@ -69,20 +73,28 @@ class Quantiles(NamedTuple):
         """P."""
         return len(self.levels)
 
+    def known(self, raw: Tensor, anchor: Tensor) -> Tensor:
+        """z of each level [M, h, Q], in order."""
+        median, count = (anchor + raw[..., 0]).unsqueeze(-1), len(self.levels) // 2
+        below, above = softplus(raw[..., 1:]).split(count, -1) if count else (raw[..., :0], raw[..., :0])
+        fixed = median.detach()
+        return torch.cat([fixed - below.cumsum(-1).flip(-1), median, fixed + above.cumsum(-1)], -1)
+
     def loss(self, raw: Tensor, anchor: Tensor, y: Tensor, frame: Frame) -> Tensor:
-        """Twice the pinball loss, the mean over levels, in units of the transformed values [M, h].
+        """The median's, and the mean of the others', in units of the transformed values [M, h].
 
         2 ρ_q(e) = 2 max(q e, (q - 1) e), e = z - z_q; at q = ½ the absolute error.
         """
-        q = raw.new_tensor(self.levels)
-        error = (frame.z_of(y) - anchor).unsqueeze(-1) - raw
-        return 2 * torch.maximum(q * error, (q - 1) * error).mean(-1) * frame.scale
+        q, middle = raw.new_tensor(self.levels), len(self.levels) // 2
+        error = frame.z_of(y).unsqueeze(-1) - self.known(raw, anchor)
+        each = 2 * torch.maximum(q * error, (q - 1) * error) * frame.scale.unsqueeze(-1)
+        return each[..., middle] + (each.sum(-1) - each[..., middle]) / max(2 * middle, 1)
 
     def at(self, levels: Sequence[float], raw: Tensor, anchor: Tensor, frame: Frame) -> Tensor:
         """The forecast's quantiles [M, h, Q], those between two that are known drawn straight, none beyond them."""
-        known = raw.sort(-1).values + anchor.unsqueeze(-1)
+        known = self.known(raw, anchor)
         if len(self.levels) == 1:
-            return frame.y_of(known.squeeze(-1)).unsqueeze(-1).expand(*known.shape[:-1], len(levels))
+            return frame.y_of(known.squeeze(-1)).unsqueeze(-1).expand(*anchor.shape, len(levels))
         return torch.stack([frame.y_of(self._between(level, known)) for level in levels], -1)
 
     def _between(self, level: float, known: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from conveyor.data import series as tables
-from conveyor.data.distributions import Frame, Head, Transform, head_named, levels_of
+from conveyor.data.distributions import Frame, Head, Quantiles, Transform, head_named, levels_of
 from conveyor.data.records import BadRecords
 from conveyor.data.series import Columns, Series
 from conveyor.data.windows import Cuts, Part, Row, Scales, Stretch, Windows
@@ -96,7 +96,7 @@ class Config:
         default_factory=lambda: TrainingOptions(
             batch_size=8,
             epochs=40,
-            learning_rate=0.003,
+            learning_rate=0.01,
             schedule="cosine",
             clip_norm=1.0,
             average="ema",
@@ -257,9 +257,11 @@ class Network(nn.Module):
         sizes = [I] + [H] * (len(self.dilations) - 1)
         self.layers = nn.ModuleList(LSTM(size, H, variant=config.variant, forget_bias=bias) for size in sizes)
         self.dropout = nn.Dropout(config.dropout)
-        self.output = nn.Linear(H + I, self.horizon * self.head.numbers)
+        self.output = nn.Linear(H + I, self.horizon)
         nn.init.uniform_(self.output.weight, -0.01, 0.01)  # the first forecast is nearly the naive one
         nn.init.zeros_(self.output.bias)
+        more = self.head.numbers - 1
+        self.spread = nn.Linear(H + I, self.horizon * more) if more else None
 
     def forward(self, stretch: Stretch) -> Forecast:
         """The forecasts behind each row's `first` values, and on to its end."""
@@ -278,10 +280,14 @@ class Network(nn.Module):
         hidden = self.dropout(self.read(inputs, stretch.lengths))
         steps = torch.arange(T, device=x.device).unsqueeze(1)
         chosen = (steps >= stretch.first - 1) & (steps < stretch.lengths)
-        numbers = self.output(torch.cat([hidden[chosen], inputs[chosen]], -1))
+        seen = torch.cat([hidden[chosen], inputs[chosen]], -1)
+        numbers = self.output(seen).unsqueeze(-1)
+        if self.spread:
+            apart = seen.detach() if isinstance(self.head, Quantiles) else seen  # see there
+            numbers = torch.cat([numbers, self.spread(apart).unflatten(-1, (self.horizon, -1))], -1)
         season = self.window - self.season + torch.arange(self.horizon, device=x.device) % self.season
         frame = Frame(centre[chosen], scale[chosen], self.transform)
-        return Forecast(chosen, numbers.unflatten(-1, (self.horizon, -1)), z[chosen][:, season], frame)
+        return Forecast(chosen, numbers, z[chosen][:, season], frame)
 
     def read(self, x: Tensor, lengths: Tensor) -> Tensor:
         """The stack of layers over [T, B, I]."""
