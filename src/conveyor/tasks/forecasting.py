@@ -1,6 +1,27 @@
 """Forecasting: the next values of many time series, with intervals, from one network.
 
-HEADER
+The task, as in S. Smyl 2020 (A hybrid method of exponential smoothing and recurrent neural networks for time series
+forecasting, which won the M4 competition) and D. Salinas et al. 2020 (DeepAR, arXiv 1704.04110): one network reads all
+series of a set, each in units of its own near past, and forecasts `horizon` steps at once behind every step. What Smyl
+smooths away series by series is here given to the network: it sees the last `window` values at each step, levelled and
+scaled, and its forecast is a correction of the season before.
+
+    conveyor train forecasting --data sales.csv --horizon 28 --ahead promotion holiday --static shop
+    conveyor evaluate runs/forecasting/TIME
+    conveyor predict runs/forecasting/TIME sales.csv -o forecasts.parquet
+    conveyor predict runs/forecasting/TIME sales.csv --backtest 4 -o backtest.csv
+
+Data: CSV or Parquet, long (unique_id, ds, y and covariates; options name the columns) or wide (M4's files).
+
+M4 Hourly, 48 hours ahead (test sMAPE TODO, MASE TODO in TODO minutes; seasonal naive 13.912 and 1.193, M4's own RNN
+14.698 and 3.048, Smyl's winner 9.328 and 0.893):
+
+    conveyor train forecasting --data m4/Hourly-train.csv m4/Hourly-test.csv --valid-share 0.05 --batch-size 4
+
+Scores, means over series, forecasts and steps ahead: `smape`, 200 |y - f| / (|y| + |f|) percent as M4 has it; `mase`,
+|y - f| over the mean error of the seasonal naive forecast on all values before (a series that never changes has none);
+`wql`, twice the pinball loss over the sum of |y|, the mean over the quantiles; `coverage_80`, percent of values inside
+that interval; `loss`, the head's own; `naive_smape` and `naive_mase`, those of the season before. f is the median.
 """
 
 from __future__ import annotations
