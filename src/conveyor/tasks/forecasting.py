@@ -92,7 +92,8 @@ class Config:
     """Steps after which values come again: of the naive forecast, and of the scale of MASE; if not given, guessed from
     the time between two values: 24 hours, 7 days, 12 months, 4 quarters, else 1."""
     window: Count | None = None
-    """Values of the near past that the network sees at every step; if not given, 168 hours, or two seasons."""
+    """Values of the near past that the network sees at every step; if not given, 168 hours, or two seasons, or
+    the horizon if that is more."""
     history: Count = 1000
     """Steps read before a forecast, at most."""
     stride: Count | None = None
@@ -207,7 +208,7 @@ def learn(config: Config, paths: Sequence[Path], found: Sequence[Series]) -> dic
     season = config.season or tables.season_of(paths, found)
     tests = [len(one.values) - one.test_from for one in found if one.test_from < len(one.values)]
     horizon = config.horizon or min(tests, default=2 * season)
-    window = max(config.window or (168 if season == 24 else 2 * season), season, 2)
+    window = max(config.window or (168 if season == 24 else max(2 * season, horizon)), season, 2)
     ends = [cuts_of(config, horizon).test_of(one) for one in found]
     low = min(float(one.values[:end].min()) for one, end in zip(found, ends, strict=True))
     if config.head == "negative-binomial" and any(low < 0 or (one.values % 1).any() for one in found):
