@@ -63,7 +63,7 @@ class Quantiles(NamedTuple):
     """The median, and how much farther each next quantile lies from it on either side; their pinball losses.
 
     The levels are as many below ½ as above it. What the others want does not move the median (Koenker & Bassett 1978
-    for the loss); on the way back the network keeps them apart too, for else they cost the median much of its accuracy.
+    for the loss), nor what the network below learns, so that the median is that of a network for it alone.
     """
 
     levels: tuple[float, ...]
