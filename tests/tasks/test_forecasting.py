@@ -19,6 +19,7 @@ from conveyor.data.series import Columns
 from conveyor.data.windows import Cuts, Part, Row
 from conveyor.errors import ConveyorError
 from conveyor.nn import LSTM
+from conveyor.nn.dilated import dilated
 from conveyor.tasks import forecasting as task
 from conveyor.training.fit import fit
 from conveyor.training.options import ReadingOptions, TrainingOptions
@@ -115,7 +116,7 @@ def test_shares_of_two_processes_add_up(tmp_path: Path) -> None:
 def test_dilated_layer_is_d_sequences_side_by_side() -> None:
     torch.manual_seed(0)
     layer, x, lengths = LSTM(2, 3), torch.randn(11, 2, 2), torch.tensor([11, 8])
-    got = task.dilated(layer, x, lengths, 3)
+    got = dilated(layer, x, lengths, 3)
     for row, length in enumerate(lengths.tolist()):
         for offset in range(3):
             want = layer(x[offset:length:3, row])[0]

@@ -37,9 +37,6 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 import polars as pl
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.dates import ConciseDateFormatter
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from conveyor.data import series as tables
@@ -48,8 +45,9 @@ from conveyor.data.records import BadRecords
 from conveyor.data.series import Columns, Series
 from conveyor.data.windows import Cuts, Part, Row, Scales, Stretch, Windows
 from conveyor.errors import ConveyorError
-from conveyor.nn import LSTM
+from conveyor.nn.dilated import DilatedLSTM
 from conveyor.training import files
+from conveyor.training.fan_chart import fan_chart
 from conveyor.training.options import (
     Count,
     Number,
@@ -274,10 +272,8 @@ class Network(nn.Module):
         self.head: Head = head_named(config.head, levels_of(config.intervals))
         covariates = len(config.columns.past) + len(config.columns.ahead) * (1 + self.horizon) + scales.static_size
         I, H = self.window + 1 + covariates, config.hidden_size
-        self.dilations = config.dilations
         bias = 1.0 if "f" in variant_named(config.variant).gates else None
-        sizes = [I] + [H] * (len(self.dilations) - 1)
-        self.layers = nn.ModuleList(LSTM(size, H, variant=config.variant, forget_bias=bias) for size in sizes)
+        self.lstm = DilatedLSTM(I, H, config.dilations, config.dropout, variant=config.variant, forget_bias=bias)
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(H + I, self.horizon)
         nn.init.uniform_(self.output.weight, -0.01, 0.01)  # the first forecast is nearly the naive one
@@ -299,7 +295,7 @@ class Network(nn.Module):
         ahead = stretch.ahead.unfold(0, self.horizon + 1, 1).flatten(2)  # [T, B, K (1 + h)]
         static = stretch.static.expand(T, *stretch.static.shape)
         inputs = torch.cat([z, (scale / unit).log(), stretch.past, ahead, static], -1)
-        hidden = self.dropout(self.read(inputs, stretch.lengths))
+        hidden = self.dropout(self.lstm(inputs, stretch.lengths))
         steps = torch.arange(T, device=x.device).unsqueeze(1)
         chosen = (steps >= stretch.first - 1) & (steps < stretch.lengths)
         seen = torch.cat([hidden[chosen], inputs[chosen]], -1)
@@ -310,13 +306,6 @@ class Network(nn.Module):
         season = self.window - self.season + torch.arange(self.horizon, device=x.device) % self.season
         frame = Frame(centre[chosen], scale[chosen], self.transform)
         return Forecast(chosen, numbers, z[chosen][:, season], frame)
-
-    def read(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """The stack of layers over [T, B, I]."""
-        for number, (layer, dilation) in enumerate(zip(self.layers, self.dilations, strict=True)):
-            y = dilated(layer, x, lengths, dilation)
-            x = x + self.dropout(y) if number else y
-        return x
 
 
 class Ensemble(nn.Module):
@@ -334,16 +323,6 @@ class Ensemble(nn.Module):
         forecasts = [network(stretch) for network in self.networks]
         first: Forecast = forecasts[0]
         return first._replace(numbers=torch.stack([one.numbers for one in forecasts]).mean(0))
-
-
-def dilated(layer: nn.Module, x: Tensor, lengths: Tensor, dilation: int) -> Tensor:
-    """An LSTM over [T, B, I] that at step t goes on with the state of step t - d: d sequences side by side."""
-    T, B, _ = x.shape
-    side_by_side = nn.functional.pad(x, (0, 0, 0, 0, 0, -T % dilation)).reshape(-1, dilation * B, x.shape[2])
-    offsets = torch.arange(dilation, device=lengths.device).unsqueeze(1)
-    steps = (lengths - offsets + dilation - 1).div(dilation, rounding_mode="floor").clamp_min(0)
-    y: Tensor = layer(side_by_side, lengths=steps.flatten())[0]
-    return y.reshape(-1, B, y.shape[2])[:T]
 
 
 def network(config: Config, facts: dict[str, Any]) -> Network:
@@ -534,35 +513,6 @@ def show(model: Model, data: Data, folder: Path) -> str:
         figures = scores({name: float(value) for name, value in sums.items()})
         lines.append(f"| {a + 1} to {b} | {figures['smape']:.2f} | {figures['mase']:.3f} |")
     return "\n".join(["![Forecasts](forecasts.png)\n", f"{len(rows):,} forecasts of the test part:\n", *lines, ""])
-
-
-def fan_chart(
-    path: Path, windows: Windows, rows: Sequence[Row], quantiles: np.ndarray, levels: Sequence[float]
-) -> None:
-    """What was known, what came, the median and the intervals, a panel a series."""
-    columns, h = min(2, len(rows)), windows.horizon
-    figure = Figure(figsize=(5.5 * columns, 0.4 + 2.3 * -(-len(rows) // columns)), layout="constrained")
-    FigureCanvasAgg(figure)
-    for n, (row, forecast) in enumerate(zip(rows, quantiles, strict=True)):
-        axes = figure.add_subplot(-(-len(rows) // columns), columns, n + 1)
-        one = windows.series[row.series]
-        seen, behind = slice(max(0, row.end - 3 * h), row.end + h), slice(row.end, row.end + h)
-        axes.plot(one.times[seen].to_list(), one.values[seen], color="black", linewidth=1, zorder=3, label="values")
-        times = one.times[behind].to_list()
-        for low in range(len(levels) // 2):
-            shade = 0.9 - 0.45 * low / (len(levels) // 2)
-            label = f"{100 * (levels[-1 - low] - levels[low]):g} %"
-            edges = forecast[:, low], forecast[:, -1 - low]
-            axes.fill_between(times, *edges, color=(shade - 0.1, shade, 1), linewidth=0, label=label)
-        axes.plot(times, forecast[:, len(levels) // 2], color="C1", linewidth=1.5, label="median")
-        axes.set_title(one.name, fontsize=9, loc="left")
-        axes.tick_params(labelsize=7)
-        if not isinstance(times[0], int):
-            axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=9, fontsize=8, frameon=False)
-    image = io.BytesIO()
-    figure.savefig(image, dpi=130)
-    files.write(path, image.getvalue())
 
 
 def smoke(folder: Path) -> Smoke:
