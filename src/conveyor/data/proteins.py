@@ -92,13 +92,19 @@ def read_fasta(file: Path, bad: BadRecords) -> Iterator[Chain]:
     structures = _structures(file, records, bad)
     sequences = [record for record in records if not record.name.endswith(":secstr")]
     part = file.stem.rpartition(".")[-1]
-    for name in dict.fromkeys(name for states in structures.values() for name in states):
+    names = {record.name.removesuffix(":sequence") for record in sequences}
+    for structure in [structure for given in structures.values() for structure in given.values()]:
         with bad.record():
-            if name not in {record.name.removesuffix(":sequence") for record in sequences}:
-                raise ConveyorError(f"[proteins] {file}: structure of {name}, but no sequence of that name")
+            if structure.name not in names:
+                raise ConveyorError(
+                    f"[proteins] {structure.where}: structure of {structure.name}, but no sequence of that name "
+                    f"in {file}"
+                )
     for record in sequences:
         with bad.record():
             name = record.name.removesuffix(":sequence")
+            if not name:
+                raise ConveyorError(f"[proteins] {record.where}: a header without a name; write one behind the >")
             chain = Chain(name, residues(record.text, record.where), part=part if part in PARTS else "train")
             for states, given in structures.items():
                 if name not in given:
@@ -249,7 +255,7 @@ def jpred(file: Path) -> list[Chain]:
     S_len [N]; S_pssm [sum of S_len, 20], PSI-BLAST's scores; S_hmm [sum of S_len, 24], JNet's profile times 255.
     """
     try:
-        with np.load(file, allow_pickle=False) as content:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}
     except Exception as error:  # zip, zlib and numpy each raise their own of a damaged file
         raise ConveyorError(f"[proteins] {file}: not a whole .npz file ({error}); copy it again") from None
@@ -264,11 +270,12 @@ def _jpred_part(file: Path, arrays: dict[str, np.ndarray], part: str) -> Iterato
         raise ConveyorError(f"[proteins] {file}: expected JPred's arrays, but {', '.join(missing)} is not there")
     given = {kind: arrays[f"{part}_{kind}"] for kind in kinds}
     text = {kind: given[kind].tobytes().decode("ascii", "replace").split("\n") for kind in kinds[:4]}
-    lengths = given["len"]
+    lengths = given["len"].ravel()
     counts = {kind: len(lines) for kind, lines in text.items()} | {"len": len(lengths)}
     shapes = given["pssm"].shape, given["hmm"].shape
-    rows = int(lengths.sum())
-    if len(set(counts.values())) > 1 or shapes != ((rows, 20), (rows, 24)):
+    rows = int(lengths.sum()) if lengths.dtype.kind in "iu" else 0
+    numbers = all(given[kind].dtype.kind in "iuf" for kind in ("pssm", "hmm"))
+    if len(set(counts.values())) > 1 or shapes != ((rows, 20), (rows, 24)) or not numbers:
         raise ConveyorError(
             f"[proteins] {file}: {part} does not fit together: {counts} chains, profiles {shapes[0]} and {shapes[1]} "
             f"for {rows} residues; copy the file again"
