@@ -194,10 +194,6 @@ HMM          {LETTERS}
 """
 
 
-def squashed(score: float) -> float:
-    return 1 / (1 + math.exp(-score))
-
-
 def test_profiles_beside(tmp_path: Path) -> None:
     [chain] = read(put(tmp_path, a__fa=">a\nAC\n", a__pssm=PSSM, a__hhm=HHM, a__hmm=HMM))
     assert {kind: rows.shape for kind, rows in chain.profiles.items()} == {
@@ -206,8 +202,8 @@ def test_profiles_beside(tmp_path: Path) -> None:
         "hmm": (2, 27),
     }
     pssm, hhm, hmm = chain.profiles.values()
-    assert pssm[0, :2] == pytest.approx([squashed(4), squashed(-1)])
-    assert pssm[1, -2:] == pytest.approx([squashed(-2), squashed(-10)])  # the scores touch
+    assert pssm[0, :2] == pytest.approx([4, -1])
+    assert pssm[1, -2:] == pytest.approx([-2, -10])  # the scores touch
     assert hhm[0].tolist() == pytest.approx([1, 0.5, *[0] * 18, 1, 0, 0, 0.25, 0, 0, 0, 0.5, 0, 0])
     assert hhm[1, :20] == pytest.approx([0.125] * 20)
     assert hmm[0, [0, 19]] == pytest.approx([math.exp(-0.5), math.exp(-2)])
@@ -220,9 +216,12 @@ def test_plain_profiles_under_a_chain_s_name(tmp_path: Path) -> None:
     (tmp_path / "1ABC_A.pssm").write_text(scores)
     (tmp_path / "1ABC_A.hmm").write_text(f"{' '.join(['0.25'] * 24)}\n" * 3)
     [chain, other] = read(put(tmp_path, a__fa=">1ABC:A\nACD\n>other\nACD\n"))
-    assert chain.profiles["pssm"][2, :3] == pytest.approx([squashed(-3), squashed(5), 0.5])
+    assert chain.profiles["pssm"][2, :3] == pytest.approx([-3, 5, 0])
     assert chain.profiles["jnet"].tolist() == [[0.25] * 24] * 3
     assert other.profiles == {}
+    squashed = " ".join(f"{1 / (1 + math.exp(-score)):.8f}" for score in range(-10, 10))
+    (tmp_path / "other.pssm").write_text(f"{squashed}\n" * 3)  # as JPred writes it
+    assert read(tmp_path / "a.fa")[1].profiles["pssm"][1] == pytest.approx(np.arange(-10, 10), abs=1e-3)
 
 
 BAD_PROFILES = {
@@ -233,7 +232,7 @@ BAD_PROFILES = {
     "another protein": ({"a__fa": ">a\nAD\n", "a__pssm": PSSM}, r"a.pssm: residue 2 is C, but D in the sequence"),
     "another length, hhm": ({"a__fa": ">a\nA\n", "a__hhm": HHM}, r"a.hhm: expected 1 rows, .* got 2"),
     "another length, hmm": ({"a__fa": ">a\nA\n", "a__hmm": HMM}, r"a.hmm: expected 1 rows, .* got 2"),
-    "cut off": ({"a__fa": ">a\nAC\n", "a__hmm": HMM[:500]}, r"a.hmm: not a profile as HMMER 3 or JNet writes it"),
+    "cut off": ({"a__fa": ">a\nAC\n", "a__hmm": HMM[:500]}, r"a.hmm: not a profile as HMMER 3 or JPred writes it"),
     "cut off, hhm": ({"a__fa": ">a\nAC\n", "a__hhm": HHM[:330]}, r"a.hhm: not a profile as HHblits writes it"),
     "no columns": (
         {"a__fa": ">a\nAC\n", "a__pssm": "Last position-specific scoring matrix\n"},
@@ -285,7 +284,7 @@ def test_jpred(tmp_path: Path) -> None:
     assert (one.name, one.sequence, one.ss3, one.ss8, one.part) == ("one", "ACD", "HCE", "HCB", "train")
     assert (two.sequence, two.ss3, two.ss8) == ("EX", "EE", "")
     assert (three.name, three.part) == ("three", "test")
-    assert two.profiles["pssm"][0, 0] == pytest.approx(squashed(60))
+    assert two.profiles["pssm"][0, 0] == 60
     assert two.profiles["jnet"] == pytest.approx(np.full((2, 24), 0.2))
 
 

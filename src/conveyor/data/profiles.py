@@ -2,10 +2,12 @@
 
 | kind | file | made by | numbers a residue |
 |---|---|---|---|
-| pssm | `.pssm` | PSI-BLAST (`-out_ascii_pssm`); 20 plain scores a line | 20 scores x, as 1 / (1 + e^-x) |
+| pssm | `.pssm` | PSI-BLAST (`-out_ascii_pssm`); JPred: 20 plain numbers a line | 20 scores |
 | hhm | `.hhm` | HHblits, HHmake | 20 probabilities, 7 of transitions, 3 effective numbers of sequences / 20 |
 | hmm | `.hmm` | HMMER 3 (hmmbuild) | 20 probabilities, 7 of transitions |
-| jnet | `.hmm` | JNet: 24 plain numbers a line | these, from 0 to 1 |
+| jnet | `.hmm` | JPred: 24 plain numbers a line | these, from 0 to 1 |
+
+Plain numbers of a .pssm that are all between 0 and 1 are 1 / (1 + e^-x) of the scores x, as JPred writes them.
 
 A profile has one row for each residue of its sequence: of a model that was built from an alignment, the match columns
 have to be the sequence's residues. Where a PSSM tells the residues they have to be the sequence's.
@@ -40,10 +42,11 @@ def beside(folder: Path, stems: Sequence[str], sequence: str) -> dict[str, np.nd
     return found
 
 
-def squash(scores: np.ndarray) -> np.ndarray:
-    """1 / (1 + e^-x), as JPred and PSIPRED give scores to their networks."""
-    squashed: np.ndarray = 1 / (1 + np.exp(-scores.astype(np.float32)))
-    return squashed
+def scores_of(numbers: np.ndarray) -> np.ndarray:
+    """The scores x, also where 1 / (1 + e^-x) is given; no score of PSI-BLAST's is beyond ±20."""
+    if numbers.size and ((numbers > 0) & (numbers < 1)).all():
+        numbers = np.log(numbers / (1 - numbers)).clip(-20, 20)
+    return numbers
 
 
 def _read(file: Path) -> tuple[str, str, np.ndarray]:
@@ -64,11 +67,11 @@ def _read(file: Path) -> tuple[str, str, np.ndarray]:
         raise ConveyorError(
             f"[profiles] {file}: not a profile as {_makers(file.suffix)} writes it ({error}); make it again"
         ) from None
-    return ("pssm", "", squash(rows)) if file.suffix == ".pssm" else ("jnet", "", rows)
+    return ("pssm", "", scores_of(rows)) if file.suffix == ".pssm" else ("jnet", "", rows)
 
 
 def _makers(suffix: str) -> str:
-    return {".pssm": "PSI-BLAST", ".hhm": "HHblits"}.get(suffix, "HMMER 3 or JNet")
+    return {".pssm": "PSI-BLAST", ".hhm": "HHblits"}.get(suffix, "HMMER 3 or JPred")
 
 
 def _check(file: Path, kind: str, letters: str, rows: np.ndarray, sequence: str) -> None:
@@ -97,7 +100,7 @@ def _psiblast(lines: list[str]) -> tuple[str, np.ndarray]:
     found = [re.match(r"\s*\d+\s+([A-Za-z])\s+(.*)", line) for line in lines[head + 1 :]]
     rows = [row for row in found if row]
     scores = [[float(number) for number in re.findall(r"-?\d+", row[2])[:20]] for row in rows]
-    return "".join(row[1] for row in rows), squash(np.array(scores, np.float32))
+    return "".join(row[1] for row in rows), np.array(scores, np.float32)
 
 
 def _hhm(lines: list[str]) -> tuple[str, np.ndarray]:

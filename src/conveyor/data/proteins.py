@@ -60,7 +60,7 @@ class Chain:
     ss8: str = ""
     """Letters of `EIGHT` and UNKNOWN, or nothing."""
     profiles: dict[str, np.ndarray] = field(default_factory=dict)
-    """[T, …] each, from 0 to about 1, by kind."""
+    """[T, …] each, by kind."""
     part: str = "train"
     """What the data say it is for."""
 
@@ -252,7 +252,7 @@ def jpred(file: Path) -> list[Chain]:
     """JPred4's set retr231 as one .npz: `train` trains, `blind` tests.
 
     Arrays, S being train or blind: S_name, S_seq, S_ss3, S_ss8, ASCII bytes with a newline between two chains;
-    S_len [N]; S_pssm [sum of S_len, 20], PSI-BLAST's scores; S_hmm [sum of S_len, 24], JNet's profile times 255.
+    S_len [N]; S_pssm [sum of S_len, 20], PSI-BLAST's scores; S_hmm [sum of S_len, 24], JPred's HMM profile times 255.
     """
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
@@ -288,5 +288,8 @@ def _jpred_part(file: Path, arrays: dict[str, np.ndarray], part: str) -> Iterato
         ss3, ss8 = states(text["ss3"][n], THREE, where), states(text["ss8"][n], EIGHT, where)
         if {len(sequence), len(ss3), len(ss8) or len(ss3)} != {int(lengths[n])}:
             raise ConveyorError(f"[proteins] {where}: sequence, structure and profiles differ in length; copy it again")
-        profile = {"pssm": profiles.squash(pssm), "jnet": hmm.astype(np.float32) / 255}
-        yield Chain(name, sequence, ss3, ss8, profile, "train" if part == "train" else "test")
+        both_profiles: dict[str, np.ndarray] = {
+            "pssm": pssm.astype(np.float32),
+            "jnet": hmm.astype(np.float32) / 255,
+        }
+        yield Chain(name, sequence, ss3, ss8, both_profiles, "train" if part == "train" else "test")

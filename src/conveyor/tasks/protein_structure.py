@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -27,11 +28,24 @@ from conveyor.nn import LSTM
 from conveyor.tasks import _structure_picture as picture
 from conveyor.tasks._segment_overlap import sum_over_chains
 from conveyor.training import files, scoring
-from conveyor.training.options import Depth, NotNegative, ReadingOptions, Share, Size, TrainingOptions, Whole, check
+from conveyor.training.options import (
+    Count,
+    Depth,
+    NotNegative,
+    ReadingOptions,
+    Share,
+    Size,
+    TrainingOptions,
+    Whole,
+    check,
+)
 from conveyor.training.task import Data, Model, Outcome, Smoke, Sums
 from conveyor.variant import variant_named
 
 UNIT = "residues"
+CENTRES = {"pssm": 0.0, "hhm": 0.1, "hmm": 0.1, "jnet": 0.3}
+SPREADS = {"pssm": 2.5, "hhm": 0.25, "hmm": 0.25, "jnet": 0.3}
+"""What a profile's numbers are about, and how far from it: the network gets them as about 0 ± 1."""
 
 
 @dataclass(kw_only=True)
@@ -48,10 +62,12 @@ class Config:
     """Layers, one upon the other, each reading from both ends."""
     variant: str = "lstm"
     """Which LSTM: a name in `conveyor.VARIANTS` (docs/variants.md)."""
-    window: Whole = 0
-    """Residues that a convolution in front sees at once; 0 for none."""
-    filters: Size = 128
-    """Numbers a residue that come out of it."""
+    convolutions: Whole = 2
+    """Convolutions in front of the layers; 0 for none."""
+    window: Count = 7
+    """Residues that a convolution sees at once."""
+    filters: Size = 96
+    """Numbers a residue that come out of a convolution."""
     dropout_input: Share = 0.1
     """Share of the input's numbers dropped."""
     dropout_between: Share = 0.5
@@ -73,8 +89,8 @@ class Config:
     def _conflicts(self) -> Iterator[str]:
         if self.reading.valid_share + self.reading.test_share >= 1:
             yield "--valid-share and --test-share: expected less than 1 together"
-        if self.window % 2 == 0 and self.window:
-            yield f"--window: expected an odd number of residues, the same to both sides, or 0, got {self.window}"
+        if self.window % 2 == 0:
+            yield f"--window: expected an odd number of residues, as many to both sides, got {self.window}"
         try:
             variant_named(self.variant)
         except ValueError as error:
@@ -113,7 +129,7 @@ class Collate:
 def features(chain: Chain, kinds: Sequence[str]) -> np.ndarray:
     """[T, F]: which residue it is, and its profiles."""
     one_hot = np.eye(len(RESIDUES), dtype=np.float32)[[RESIDUES.index(letter) for letter in chain.sequence]]
-    return np.hstack([one_hot, *(chain.profiles[kind] for kind in kinds)])
+    return np.hstack([one_hot, *((chain.profiles[kind] - CENTRES[kind]) / SPREADS[kind] for kind in kinds)])
 
 
 def check_profiles(chain: Chain, kinds: Sequence[str]) -> None:
@@ -208,11 +224,13 @@ class Network(nn.Module):
         size = len(RESIDUES) + sum(profiles.WIDTHS[kind] for kind in kinds)
         self.noise = config.profile_noise if kinds else 0.0
         self.dropout_input = nn.Dropout(config.dropout_input)
-        self.convolution = None
-        if config.window:
-            self.convolution = nn.Conv1d(size, config.filters, config.window, padding="same")
+        self.dropout_between = nn.Dropout(config.dropout_between)
+        widths = [size] + [config.filters] * config.convolutions
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(before, after, config.window, padding="same") for before, after in pairwise(widths)
+        )
         dropout = config.dropout_between if config.layers > 1 else 0.0
-        size += config.filters if config.window else 0
+        size += config.filters if config.convolutions else 0
         self.lstm = LSTM(size, H, config.layers, dropout=dropout, bidirectional=True, variant=config.variant)
         self.dropout_output = nn.Dropout(config.dropout_output)
         self.three = nn.Linear(2 * H, len(THREE))
@@ -224,11 +242,18 @@ class Network(nn.Module):
             residues, given = x.split([len(RESIDUES), x.shape[-1] - len(RESIDUES)], -1)
             x = torch.cat([residues, given + self.noise * torch.randn_like(given)], -1)
         x = self.dropout_input(x)
-        if self.convolution is not None:  # behind its end a chain is zero, so that the padding does not matter
-            seen = self.convolution(x.permute(1, 2, 0)).permute(2, 0, 1).relu()
-            x = torch.cat([x, seen], -1)
+        if self.convolutions:
+            x = torch.cat([x, self.dropout_between(self.convolved(x, lengths))], -1)
         hidden = self.dropout_output(self.lstm(x, lengths=lengths)[0])
         return self.three(hidden), None if self.eight is None else self.eight(hidden)
+
+    def convolved(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """[T, B, filters]; behind its end a chain is zero for each convolution, as if it stood alone."""
+        within = (torch.arange(len(x), device=x.device) < lengths.unsqueeze(1)).unsqueeze(1)  # [B, 1, T]
+        x = x.permute(1, 2, 0)
+        for convolution in self.convolutions:
+            x = convolution(x).relu() * within
+        return x.permute(2, 0, 1)
 
 
 class Ensemble(nn.Module):
