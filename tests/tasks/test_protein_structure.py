@@ -34,7 +34,7 @@ CHAINS = [
 
 
 def small(**options: object) -> task.Config:
-    return task.Config(**{"hidden_size": 5, "filters": 7, **options})  # type: ignore[arg-type]
+    return task.Config(**{"hidden_size": 5, "filters": 7, "dropout_input": 0.0, **options})  # type: ignore[arg-type]
 
 
 def with_frequencies(three: list[float], eight: list[float]) -> torch.nn.Module:
