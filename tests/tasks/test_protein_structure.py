@@ -55,6 +55,8 @@ def test_scores_by_hand() -> None:
     """All is called H: of nine known residues HHEC CC EEH three are right."""
     network = with_frequencies(THREE_P, EIGHT_P)
     scores = score(task, small(), network, task.batches(small(), CHAINS, FACTS))
+    confusion = task.loss(small(), network, task.Collate(CHAINS, FACTS)([0, 2, 1]), None).sums["confusion"]
+    assert torch.as_tensor(confusion).tolist() == [[3, 0, 0], [3, 0, 0], [3, 0, 0]]  # true by predicted
     nats = 3 * math.log(0.5) + 3 * math.log(0.2) + 3 * math.log(0.3)
     assert scores["loss"] == pytest.approx(-nats / 9, rel=1e-6)
     assert scores["q3"] == pytest.approx(100 * 3 / 9)

@@ -38,7 +38,7 @@ class Structure:
             part = slice(begin, begin + ROW)
             lines += [f"{title}: {row[part]}" for title, row in rows.items() if row]
             ends = range(begin + 10, min(begin + ROW, len(self.sequence)) + 1, 10)
-            lines += ["      " + "".join(f"{n:10}" for n in ends), ""]
+            lines += [("      " + "".join(f"{n:10}" for n in ends)).rstrip(), ""]
         return "\n".join(lines)
 
 
