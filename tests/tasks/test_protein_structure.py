@@ -17,12 +17,12 @@ from conveyor.data.batches import Batches
 from conveyor.data.proteins import Chain
 from conveyor.data.records import BadRecords
 from conveyor.errors import ConveyorError
-from conveyor.tasks import _structure_picture as picture
 from conveyor.tasks import protein_structure as task
-from conveyor.tasks._segment_overlap import sov99
+from conveyor.training import structure_picture as picture
 from conveyor.training.fit import fit
 from conveyor.training.options import ReadingOptions, TrainingOptions
 from conveyor.training.scoring import score
+from conveyor.training.segment_overlap import sov99
 from conveyor.training.task import Model
 
 FACTS = {"profiles": [], "eight": True}
@@ -261,11 +261,12 @@ def halves(whole: Batches) -> list[Batches]:
     return [whole.share(index, 2) for index in range(2)]
 
 
-def test_picture_of_every_length() -> None:
+def test_picture_of_every_length(tmp_path: Path) -> None:
     assert [*picture.segments("HHEC")] == [("H", 0, 2), ("E", 2, 3), ("C", 3, 4)]
     for T in (1, 60, 61):
         true = ("HHEEC?" * 20)[:T]
-        assert picture.draw("a", "A" * T, true, true.replace("?", "C"), [0.5] * T).startswith(b"\x89PNG")
+        picture.draw(tmp_path / "a.png", "a", "A" * T, true, true.replace("?", "C"), [0.5] * T)
+        assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_jpred_is_learned(conveyor_data: Path, tmp_path: Path) -> None:

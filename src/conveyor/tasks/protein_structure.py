@@ -47,9 +47,8 @@ from conveyor.data.streams import IGNORE
 from conveyor.data.structures import Structure, written
 from conveyor.errors import ConveyorError
 from conveyor.nn import LSTM
-from conveyor.tasks import _structure_picture as picture
-from conveyor.tasks._segment_overlap import sum_over_chains
 from conveyor.training import files, scoring
+from conveyor.training import structure_picture as picture
 from conveyor.training.options import (
     Count,
     Depth,
@@ -61,6 +60,7 @@ from conveyor.training.options import (
     Whole,
     check,
 )
+from conveyor.training.segment_overlap import sum_over_chains
 from conveyor.training.task import Data, Model, Outcome, Smoke, Sums
 from conveyor.variant import variant_named
 
@@ -429,7 +429,7 @@ def show(model: Model, data: Data, folder: Path) -> str:
     chain, [result] = collate.chains[chosen], structures(model.network, collate, [chosen])
     q3 = np.mean([a == b for a, b in zip(chain.ss3, result.ss3, strict=True) if a != UNKNOWN])
     title = f"{chain.name}: {q3:.1%} of {len(chain.sequence)} residues right"
-    files.write(folder / "structure.png", picture.draw(title, chain.sequence, chain.ss3, result.ss3, result.confidence))
+    picture.draw(folder / "structure.png", title, chain.sequence, chain.ss3, result.ss3, result.confidence)
     confusion = torch.as_tensor(scoring.sums_over(model.task, model.config, model.network, data.test)["confusion"])
     rows = [
         f"| {name} | {' | '.join(f'{n:,}' for n in row)} | {row[k] / max(sum(row), 1):.1%} |"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+
+from conveyor.training import pictures
 
 ROW = 60
 """Residues side by side."""
@@ -22,11 +22,10 @@ TRUE, LETTERS, PREDICTED, SURE = 3.2, 2.35, 1.5, 0.0
 """Where these stand; how sure goes from 0 to 0.8."""
 
 
-def draw(title: str, sequence: str, true: str, predicted: str, sure: Sequence[float]) -> bytes:
-    """A PNG: true above predicted structure, letters H, E and C, and how sure each predicted letter is."""
+def draw(path: Path, title: str, sequence: str, true: str, predicted: str, sure: Sequence[float]) -> None:
+    """A picture: true above predicted structure, letters H, E and C, and how sure each predicted letter is."""
     rows = -(-len(sequence) // ROW)
-    figure = Figure(figsize=(12, 0.6 + 1.25 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = pictures.figure(12, 0.6 + 1.25 * rows)
     figure.suptitle(title, fontsize=11)
     for row, axes in enumerate(np.atleast_1d(figure.subplots(rows))):
         begin, end = row * ROW, min((row + 1) * ROW, len(sequence))
@@ -39,9 +38,7 @@ def draw(title: str, sequence: str, true: str, predicted: str, sure: Sequence[fl
         axes.bar(places, heights, 0.8, SURE, color=np.where(right, "#b8c4b8", "#e08a2e"))
         _frame(axes, begin, end)
     figure.legend(handles=_legend(), loc="outside lower center", ncols=5, fontsize=8, frameon=False)
-    image = io.BytesIO()
-    figure.savefig(image, dpi=110)
-    return image.getvalue()
+    pictures.write(path, figure)
 
 
 def segments(structure: str) -> Iterator[tuple[str, int, int]]:

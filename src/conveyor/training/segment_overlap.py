@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from conveyor.tasks._structure_picture import segments
+from conveyor.training.structure_picture import segments
 
 
 def sov99(true: str, predicted: str, states: str) -> float:
