@@ -35,7 +35,7 @@ def test_all_conflicts_at_once() -> None:
         Config(tied=True, tokens="bpe", vocabulary=255, reading=ReadingOptions(valid_share=0.5, test_share=0.5))
     assert str(raised.value) == (
         "[options] --valid-share and --test-share: expected less than 1 together; "
-        "--tied: expected --embedding-size as large as --hidden-size; "
+        "--tied: expected --embedding-size as large as --hidden-size, or --softmaxes 2 or more; "
         "--vocabulary: expected 256 or more with --tokens bpe, got 255"
     )
 

@@ -129,8 +129,6 @@ class Config:
         check(self, self._conflicts)
 
     def _conflicts(self) -> Iterator[str]:
-        if not self.reading.valid_share + self.reading.test_share < 1:
-            yield "--valid-share and --test-share: expected less than 1 together"
         try:
             variant_named(self.variant)
         except ValueError as error:

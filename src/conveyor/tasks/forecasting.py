@@ -132,8 +132,6 @@ class Config:
             variant_named(self.variant)
         except ValueError as error:
             yield f"--variant: {error}"
-        if self.reading.valid_share + self.reading.test_share >= 1:
-            yield "--valid-share and --test-share: expected less than 1 together"
         if not self.dilations:
             yield "--dilations: expected one layer or more"
         if self.window and self.season and self.window < self.season:

@@ -148,8 +148,6 @@ class Config:
         check(self, self._conflicts)
 
     def _conflicts(self) -> Iterator[str]:
-        if self.reading.valid_share + self.reading.test_share >= 1:
-            yield "--valid-share and --test-share: expected less than 1 together"
         if self.tied and self.softmaxes == 1 and self.embedding_size != self.hidden_size:
             yield "--tied: expected --embedding-size as large as --hidden-size, or --softmaxes 2 or more"
         if self.cutoffs:

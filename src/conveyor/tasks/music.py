@@ -124,8 +124,6 @@ class Config:
         check(self, self._conflicts)
 
     def _conflicts(self) -> Iterator[str]:
-        if self.reading.valid_share + self.reading.test_share >= 1:
-            yield "--valid-share and --test-share: expected less than 1 together"
         if self.dropout_between and self.layers == 1:
             yield "--dropout-between: expected --layers 2 or more"
         if self.sequence_length < 3:

@@ -119,8 +119,6 @@ class Config:
         check(self, self._conflicts)
 
     def _conflicts(self) -> Iterator[str]:
-        if self.reading.valid_share + self.reading.test_share >= 1:
-            yield "--valid-share and --test-share: expected less than 1 together"
         if self.window % 2 == 0:
             yield f"--window: expected an odd number of residues, as many to both sides, got {self.window}"
         try:

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from difflib import get_close_matches
+from itertools import chain
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -66,6 +67,11 @@ class ReadingOptions:
     """Read only so many records of each part, for a quick look."""
     skip_bad: bool = False
     """Leave out records that are wrong, and count them, where otherwise the first ends the reading."""
+
+    def conflicts(self) -> Iterator[str]:
+        """What `check` asks of options within others."""
+        if self.valid_share + self.test_share >= 1:
+            yield "--valid-share and --test-share: expected less than 1 together"
 
 
 @dataclass(kw_only=True)
@@ -131,7 +137,9 @@ class TrainingOptions:
 
 def check(options: Any, conflicts: Callable[[], Iterable[str]] = tuple) -> None:
     """Raise one error that names every option out of its type or range; where all are in it, every conflict of them."""
-    found = [*_mistakes(options)] or [*conflicts()]
+    parts = [getattr(options, field.name) for field in fields(options)]
+    within = (part.conflicts() for part in parts if hasattr(part, "conflicts"))
+    found = [*_mistakes(options)] or [*chain.from_iterable(within), *conflicts()]
     if found:
         raise ConveyorError(f"[options] {'; '.join(found)}")
 
