@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from conveyor.tasks import summaries
+from conveyor.tasks import find, summaries
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "tasks.md"
@@ -20,7 +20,9 @@ def page() -> str:
     for name in summaries():
         file = ROOT / "src" / "conveyor" / "tasks" / f"{name.replace('-', '_')}.py"
         title, _, text = (ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or "").partition("\n")
-        parts.append(f"## {name}\n\n{title}\n{text}\n\n`conveyor train {name} --help` lists every option.\n")
+        endings = ", ".join(f"`{ending}`" for ending in find(name).ENDINGS)
+        more = f"`predict -o` writes {endings}. `conveyor train {name} --help` lists every option."
+        parts.append(f"## {name}\n\n{title}\n{text}\n\n{more}\n")
     return "\n".join(parts)
 
 

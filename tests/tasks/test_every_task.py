@@ -24,5 +24,9 @@ def test_smoke(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     model = conveyor.load(run)
     results = model.predict(*inputs)
     assert len(results) == len(inputs)
-    model.task.save(results, tmp_path / "predictions")
-    assert (tmp_path / "predictions").stat().st_size > 0
+    for ending in model.task.ENDINGS:
+        file = tmp_path / f"predictions{ending}"
+        assert main(["predict", str(run), *inputs, "-o", str(file)]) == 0
+        assert file.stat().st_size > 0
+    assert main(["predict", str(run), *inputs, "-o", str(tmp_path / "predictions.xyz")]) == 2
+    assert f"expected a name that ends in {model.task.ENDINGS[0]}" in capsys.readouterr().err

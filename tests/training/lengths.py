@@ -23,6 +23,7 @@ from conveyor.training.options import ReadingOptions, TrainingOptions, check
 from conveyor.training.task import Data, Model, Outcome, Smoke
 
 UNIT = "steps"
+ENDINGS = (".txt",)
 
 
 @dataclass(kw_only=True)

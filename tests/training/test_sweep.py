@@ -18,7 +18,7 @@ def test_space() -> None:
     assert parse("--hidden-size=8..16") == ("hidden-size", Between(8, 16))
     assert parse("dropout=-0.5..5e-1") == ("dropout", Between(-0.5, 0.5))
     for wrong in ("hidden-size", "=3", "a=1..", "a=2..1", "a=1,,2", "a=x..y", "a=1..inf"):
-        with pytest.raises(ConveyorError, match=r"expected OPTION=A,B,C or OPTION=LOW\.\.HIGH, got"):
+        with pytest.raises(ConveyorError, match=r"expected OPTION=A,B,C or OPTION=LOW\.\.HIGH, LOW below HIGH, got"):
             parse(wrong)
 
 

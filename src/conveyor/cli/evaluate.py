@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from conveyor import tasks
@@ -22,6 +22,8 @@ class Evaluate(Generic[O]):
 
     data: tuple[str, ...] = ()
     """Score this instead of the run's own test part."""
+    skip_bad: bool = False
+    """Leave out records that are wrong."""
     task: O
 
 
@@ -37,6 +39,7 @@ def run(args: list[str]) -> None:
     task, config, facts, network = model
     of_task = getattr(task, "EvaluateOptions", AsItIs)
     asked = parse(Evaluate[of_task], args[1:], "conveyor evaluate RUN", Evaluate(task=of_task()))  # type: ignore[valid-type]
+    config = replace(config, reading=replace(config.reading, skip_bad=config.reading.skip_bad or asked.skip_bad))
     given = catalog.locate(asked.data)
     split = task.read_test(config, facts, given) if given else task.read(config, facts).test
     evaluate = getattr(task, "evaluate", None)

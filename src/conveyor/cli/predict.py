@@ -39,6 +39,11 @@ def run(args: list[str]) -> None:
     asked = parse(kind, args[1:], "conveyor predict RUN", Predict(task=model.task.PredictOptions()))
     if not asked.inputs:
         raise ConveyorError("[predict] nothing to predict from; give INPUT behind RUN")
+    endings = model.task.ENDINGS
+    if asked.output and asked.output.suffix not in endings:
+        raise ConveyorError(
+            f"[predict] --output: expected a name that ends in {', '.join(endings)}, got {asked.output}"
+        )
     results = model.task.predict(model, asked.inputs, asked.task)
     if asked.output:
         model.task.save(results, asked.output)

@@ -106,6 +106,7 @@ def _find_rate(task: Task, config: Any, folder: Path) -> None:
 def _sweep(task: Task, asked: Train[Any], folder: Path) -> None:
     from conveyor.cli._parse import parse
     from conveyor.training.sweep import sweep
+    from conveyor.training.task import name_of
 
     def configure(options: dict[str, str]) -> Any:
         switches = {"true": "--{}", "false": "--no-{}"}
@@ -113,7 +114,7 @@ def _sweep(task: Task, asked: Train[Any], folder: Path) -> None:
             switches[value].format(name) if value in switches else f"--{name}={value}"
             for name, value in options.items()
         ]
-        return parse(type(asked.task), args, "conveyor train --sweep", asked.task)
+        return parse(type(asked.task), args, f"conveyor train {name_of(task)}", asked.task)
 
     sweep(task, configure, asked.sweep, asked.trials, folder)
 

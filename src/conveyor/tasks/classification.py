@@ -65,6 +65,7 @@ from conveyor.training.task import Data, Model, Outcome, Smoke, Sums
 from conveyor.variant import variant_named
 
 UNIT = "sequences"
+ENDINGS: tuple[str, ...] = (".csv", ".tsv", ".parquet", ".json")
 
 
 @dataclass(kw_only=True)

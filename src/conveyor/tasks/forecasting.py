@@ -64,6 +64,7 @@ from conveyor.training.task import Data, Model, Outcome, Smoke, Sums
 from conveyor.variant import variant_named
 
 UNIT = "steps"
+ENDINGS: tuple[str, ...] = (".csv", ".parquet", ".pq")
 SCORED = 64
 """Rows side by side where no gradient is wanted; the scores do not depend on it."""
 REPORTED = 1000

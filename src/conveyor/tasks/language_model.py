@@ -82,6 +82,7 @@ from conveyor.training.task import Data, Model, Outcome, Smoke, Split, Sums
 from conveyor.variant import variant_named
 
 UNIT = "tokens"
+ENDINGS: tuple[str, ...] = (".txt", ".json")
 TEST_WINDOW = 1000
 """Steps computed at once where one stream is read and no gradient is wanted; the scores do not depend on it."""
 
@@ -188,7 +189,8 @@ def read(config: Config, facts: dict[str, Any] | None = None) -> Data:
         raise ConveyorError("[data] the text is not the one this run was trained on; restore it, or start a new run")
     tokens = tokenizer.from_json(facts.get("tokenizer"))
     T, B = config.sequence_length, config.training.batch_size
-    smaller = "give more text, or lower --batch-size or --sequence-length"
+    more = "raise --limit" if config.reading.limit else "give more text"
+    smaller = f"{more}, or lower --batch-size or --sequence-length"
     train = streams(parts.train, tokens, B, T, "the training part", smaller, at_least=B * T + 1)
     valid = streams(parts.valid, tokens, B, T, "the validation part", "raise --valid-share")
     test = streams(parts.test, tokens, 1, TEST_WINDOW, "the test part", "raise --test-share")

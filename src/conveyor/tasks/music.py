@@ -75,6 +75,7 @@ from conveyor.training.task import Data, Model, Outcome, Smoke, Sums
 from conveyor.variant import variant_named
 
 UNIT = "frames"
+ENDINGS: tuple[str, ...] = (".mid", ".midi", ".json")
 
 State = Any
 """(h, c) of the LSTM; of an ensemble, a list of them."""

@@ -19,8 +19,8 @@ takes three to five minutes on one core. JPred4 itself reports 82.0.
 Scores: `loss`, cross-entropy of three states in nats a residue; `q3`, per cent of residues whose state of three is
 right, over all residues; `q3_chain`, the mean of that over chains; `q8`, as q3 of eight states, over the residues of
 chains that have them; `sov99`, the mean over chains of the segment overlap of Zemla et al. 1999. JPred takes H alone as
-helix, E and B as strand (G and I are coil), which is how its labels of three states come; most others count H, G and I
-as helix, which gives lower scores, and is what --helices takes where the data have eight states alone.
+helix, E and B as strand (G and I are coil), which is how its labels of three states come; most others count H, G
+and I as helix, as --helices does where the data have eight states alone. Scores of the two are not to be compared.
 
 Chains to validate and test on are drawn at random where the data do not name them. Relatives in both make scores look
 better than they are: reduce the redundancy of your own chains first, below 25 or 30 per cent identity.
@@ -66,6 +66,7 @@ from conveyor.training.task import Data, Model, Outcome, Smoke, Sums
 from conveyor.variant import variant_named
 
 UNIT = "residues"
+ENDINGS: tuple[str, ...] = (".csv", ".json", ".ss3", ".ss", ".ss8", ".fasta", ".fa", ".txt")
 TRAINING: dict[str, Any] = {
     "batch_size": 16,
     "epochs": 9,

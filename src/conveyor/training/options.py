@@ -85,7 +85,7 @@ class TrainingOptions:
     max_steps: Count | None = None
     """Stop after this many updates of the weights."""
     max_minutes: Positive | None = None
-    """Stop after this much time."""
+    """Stop training after this much time; what is under way is finished, and the test part scored."""
     optimizer: Literal["sgd", "adam", "adamw", "rmsprop"] = "adamw"
     """How gradients become updates."""
     learning_rate: Positive = 0.002

@@ -73,7 +73,7 @@ def parse(text: str) -> tuple[str, Choice | Between]:
             return name.removeprefix("--"), found
     except ValueError:
         pass
-    raise ConveyorError(f"[sweep] expected OPTION=A,B,C or OPTION=LOW..HIGH, got {text!r}")
+    raise ConveyorError(f"[sweep] expected OPTION=A,B,C or OPTION=LOW..HIGH, LOW below HIGH, got {text!r}")
 
 
 def _number(text: str) -> float:

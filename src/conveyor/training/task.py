@@ -92,6 +92,8 @@ class Task(Protocol):
     """The dataclass of the options of `predict`."""
     UNIT: str
     """The sum that counts work done, for the speed: "tokens", "frames", "windows"."""
+    ENDINGS: tuple[str, ...]
+    """Of the files that `save` writes, each a format: ".csv"."""
 
     def read(self, config: Any, facts: dict[str, Any] | None = None) -> Data:
         """Read the data; with `facts` of an earlier reading keep to these."""
