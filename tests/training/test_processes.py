@@ -59,6 +59,7 @@ def test_more_processes_than_rows(tmp_path: Path, capfd: pytest.CaptureFixture[s
     (tmp_path / "text.txt").write_text("the cat sat on the mat; " * 60)
     command = f"train language-model --data {tmp_path}/text.txt --batch-size 1 --devices 2 --run {tmp_path}/run".split()
     done = subprocess.run([sys.executable, "-m", "conveyor.cli", *command], capture_output=True, text=True, check=False)
-    assert done.returncode != 0
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
     assert "--batch-size: expected 2 or more, one a process, got 1" in done.stderr
     assert main(["evaluate", str(tmp_path / "run")]) == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -31,20 +31,22 @@ def first() -> bool:
     return index() == 0
 
 
-def start(devices: int, arguments: list[str]) -> None:
-    """Run this command line in so many processes; this one becomes the one that watches over them."""
-    command = [
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc-per-node={devices}",
-        "-m",
-        "--",
-        "conveyor.cli",
-        *arguments,
-    ]
+def start(devices: int, arguments: list[str]) -> NoReturn:
+    """Run this command line in so many processes, watch over them, and leave as they do."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import parse_args, run
+
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // devices)))
     sys.stdout.flush()
-    threads = max(1, (os.cpu_count() or 1) // devices)
-    os.execve(sys.executable, [sys.executable, "-m", *command], {"OMP_NUM_THREADS": str(threads)} | os.environ)
+    command = ["--standalone", f"--nproc-per-node={devices}", "-m", "--", "conveyor.cli", *arguments]
+    try:
+        run(parse_args(command))
+    except ChildFailedError as failed:  # each has said itself what was wrong
+        sys.exit(max(failure.exitcode for failure in failed.failures.values()))
+    except SignalException as stopped:  # they were told too
+        sys.exit(128 + stopped.sigval)
+    sys.exit(0)
 
 
 def started() -> bool:
