@@ -50,6 +50,15 @@ def test_more_seeds_later(tmp_path: Path) -> None:
     assert (run / "seed-3" / "model.safetensors").exists()
 
 
+def test_a_run_of_one_seed_stays_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    assert train(run) == 0
+    before = (run / "model.json").read_bytes()
+    assert main(["train", "language-model", "--resume", str(run), "--seeds", "2"]) == 2
+    assert "expected a run of several seeds, got one of one seed" in capsys.readouterr().err
+    assert (run / "model.json").read_bytes() == before
+
+
 def test_ensemble(tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert train(run, "--seeds", "2") == 0

@@ -19,6 +19,8 @@ def fit_each(task: Task, config: Any, run: Path, resume: bool = False) -> dict[s
     """Train from each seed into `run/seed-N`; with `resume` those that are not done. What the trainings came to."""
     if (run / "model.json").exists() and not resume:
         raise ConveyorError(f"[train] {run}: this run has begun already; go on with --resume, or take another folder")
+    if (run / "model.safetensors").exists():
+        raise ConveyorError(f"[resume] {run}: expected a run of several seeds, got one of one seed; start a new run")
     first, count = config.training.seed, config.training.seeds
     members = {f"seed-{seed}": seed for seed in range(first, first + count)}
     if processes.first():
