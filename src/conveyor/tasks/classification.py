@@ -58,6 +58,7 @@ from conveyor.training.options import (
     Share,
     Size,
     TrainingOptions,
+    VariantName,
     check,
 )
 from conveyor.training.scoring import sums_over
@@ -105,7 +106,7 @@ class Config:
     """Layers, one upon the other."""
     bidirectional: bool = True
     """Read from both ends."""
-    variant: str = "lstm"
+    variant: VariantName = "lstm"
     """Which LSTM: a name in `conveyor.VARIANTS` (docs/variants.md)."""
     forget_bias: Number | None = 1.0
     """Bias of the forget gates at the start, where there are some; None leaves it as drawn, or to the variant."""
@@ -130,10 +131,6 @@ class Config:
         check(self, self._conflicts)
 
     def _conflicts(self) -> Iterator[str]:
-        try:
-            variant_named(self.variant)
-        except ValueError as error:
-            yield f"--variant: {error}"
         if self.vocabulary < {"word": 3, "bpe": 256}.get(self.tokens, 1):
             yield f"--vocabulary: too small for --tokens {self.tokens}, got {self.vocabulary}"
 

@@ -56,6 +56,7 @@ from conveyor.training.options import (
     Share,
     Size,
     TrainingOptions,
+    VariantName,
     Whole,
     check,
     from_json,
@@ -109,7 +110,7 @@ class Config:
     """Layers, one upon the other; one with dilation d goes on at step t with the state of step t - d."""
     dropout: Share = 0.0
     """Share dropped between layers and before the output."""
-    variant: str = "lstm"
+    variant: VariantName = "lstm"
     """Which LSTM: a name in `conveyor.VARIANTS` (docs/variants.md)."""
     columns: Columns = field(default_factory=Columns)
     reading: ReadingOptions = field(default_factory=ReadingOptions)
@@ -129,10 +130,6 @@ class Config:
         check(self, self._conflicts)
 
     def _conflicts(self) -> Iterator[str]:
-        try:
-            variant_named(self.variant)
-        except ValueError as error:
-            yield f"--variant: {error}"
         if not self.dilations:
             yield "--dilations: expected one layer or more"
         if self.window and self.season and self.window < self.season:

@@ -74,6 +74,7 @@ from conveyor.training.options import (
     Share,
     Size,
     TrainingOptions,
+    VariantName,
     Whole,
     check,
 )  # fmt: skip
@@ -107,7 +108,7 @@ class Config:
     """Units in a layer."""
     layers: Depth = 2
     """Layers, one upon the other."""
-    variant: str = "lstm"
+    variant: VariantName = "lstm"
     """Which LSTM: a name in `conveyor.VARIANTS` (docs/variants.md)."""
     tied: bool = False
     """Let the output layer share the embedding's weights (Inan et al. 2016, Press & Wolf 2017)."""
@@ -153,10 +154,6 @@ class Config:
             yield "--tied: expected --embedding-size as large as --hidden-size, or --softmaxes 2 or more"
         if self.cutoffs:
             yield from self._conflicts_of_cutoffs(self.cutoffs)
-        try:
-            variant_named(self.variant)
-        except ValueError as error:
-            yield f"--variant: {error}"
         if self.tokens == "bpe" and self.vocabulary < 256:
             yield f"--vocabulary: expected 256 or more with --tokens bpe, got {self.vocabulary}"
         if self.tokens == "word" and self.vocabulary < 3:

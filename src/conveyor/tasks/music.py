@@ -68,6 +68,7 @@ from conveyor.training.options import (
     Share,
     Size,
     TrainingOptions,
+    VariantName,
     Whole,
     check,
 )
@@ -97,7 +98,7 @@ class Config:
     """Units in a layer."""
     layers: Depth = 1
     """Layers, one upon the other."""
-    variant: str = "lstm"
+    variant: VariantName = "lstm"
     """Which LSTM: a name in `conveyor.VARIANTS` (docs/variants.md)."""
     nade_size: Size = 128
     """Hidden units of the nade head."""
@@ -129,10 +130,6 @@ class Config:
             yield "--dropout-between: expected --layers 2 or more"
         if self.sequence_length < 3:
             yield f"--sequence-length: expected 3 or more, got {self.sequence_length}"
-        try:
-            variant_named(self.variant)
-        except ValueError as error:
-            yield f"--variant: {error}"
 
 
 # Reading

@@ -58,12 +58,12 @@ from conveyor.training.options import (
     Share,
     Size,
     TrainingOptions,
+    VariantName,
     Whole,
     check,
 )
 from conveyor.training.segment_overlap import sum_over_chains
 from conveyor.training.task import Data, Model, Outcome, Smoke, Sums
-from conveyor.variant import variant_named
 
 UNIT = "residues"
 ENDINGS: tuple[str, ...] = (".csv", ".json", ".ss3", ".ss", ".ss8", ".fasta", ".fa", ".txt")
@@ -94,7 +94,7 @@ class Config:
     """Units in a layer and direction."""
     layers: Depth = 2
     """Layers, one upon the other, each reading from both ends."""
-    variant: str = "lstm"
+    variant: VariantName = "lstm"
     """Which LSTM: a name in `conveyor.VARIANTS` (docs/variants.md)."""
     convolutions: Whole = 2
     """Convolutions in front of the layers; 0 for none."""
@@ -123,10 +123,6 @@ class Config:
     def _conflicts(self) -> Iterator[str]:
         if self.window % 2 == 0:
             yield f"--window: expected an odd number of residues, as many to both sides, got {self.window}"
-        try:
-            variant_named(self.variant)
-        except ValueError as error:
-            yield f"--variant: {error}"
 
 
 # Reading

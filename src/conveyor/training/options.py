@@ -23,6 +23,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from conveyor.errors import ConveyorError
+from conveyor.variant import VARIANTS
 
 T = TypeVar("T")
 
@@ -41,6 +42,21 @@ class Range:
         return self.low < value < self.high if self.open else self.low <= value <= self.high
 
 
+@dataclass(frozen=True)
+class Names:
+    """The names a text may be one of."""
+
+    known: tuple[str, ...]
+
+    @property
+    def words(self) -> str:
+        """How to say so."""
+        return f"one of {', '.join(self.known)}"
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.known
+
+
 Count = Annotated[int, Range("a whole number, 1 or more", 1)]
 Size = Annotated[int, Range("a whole number from 1 to 1,000,000", 1, 1_000_000)]
 """How many numbers stand side by side: beyond this no memory holds a layer, and its description is damaged."""
@@ -50,6 +66,8 @@ Whole = Annotated[int, Range("a whole number, 0 or more", 0)]
 Number = Annotated[float, Range("a number", -sys.float_info.max)]
 Positive = Annotated[float, Range("a number above 0", 0, open=True)]
 NotNegative = Annotated[float, Range("a number, 0 or more", 0)]
+VariantName = Annotated[str, Names(tuple(VARIANTS))]
+"""Which LSTM."""
 Share = Annotated[float, Range("a number from 0 to below 1", 0, math.nextafter(1, 0))]
 
 
