@@ -204,7 +204,8 @@ def _mistakes(options: Any) -> Iterator[str]:
         if is_dataclass(value):
             yield from _mistakes(value)
         elif not fits(value, hints[field.name]):
-            yield f"{flag(field.name)}: expected {_words(hints[field.name])}, got {value!r}"
+            expected = _words(hints[field.name])
+            yield f"{flag(field.name)}: expected {expected}, got {value!r}{_nearest_name(value, hints[field.name])}"
 
 
 def fits(value: Any, hint: Any) -> bool:
@@ -221,6 +222,13 @@ def fits(value: Any, hint: Any) -> bool:
     if hint is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+
+
+def _nearest_name(value: Any, hint: Any) -> str:
+    """What `nearest` says of a text where an annotation names those it may be."""
+    parts = get_args(hint)
+    known = parts if get_origin(hint) is Literal else next((part.known for part in parts if isinstance(part, Names)), ())
+    return nearest(value, list(known)) if isinstance(value, str) else ""
 
 
 def _words(hint: Any) -> str:
