@@ -227,7 +227,9 @@ def fits(value: Any, hint: Any) -> bool:
 def _nearest_name(value: Any, hint: Any) -> str:
     """What `nearest` says of a text where an annotation names those it may be."""
     parts = get_args(hint)
-    known = parts if get_origin(hint) is Literal else next((part.known for part in parts if isinstance(part, Names)), ())
+    known = (
+        parts if get_origin(hint) is Literal else next((part.known for part in parts if isinstance(part, Names)), ())
+    )
     return nearest(value, list(known)) if isinstance(value, str) else ""
 
 
