@@ -62,9 +62,9 @@ void forward(const std::string& cell, const std::vector<float>& options, const A
              const Array<const E>& h_0, const Maybe<Input>& c_0, const std::vector<Input>& weights,
              const Maybe<Input>& noise, const Array<E>& y, const Array<E>& h_n, const Maybe<Output>& c_n,
              const Maybe<Output>& gates, const Maybe<Output>& cells, const Maybe<Array<const std::int64_t>>& lengths,
-             const Maybe<Array<const bool>>& resets, long every, int threads) {
+             const Maybe<Array<const bool>>& resets, long every, bool alone, int threads) {
   const Which which(cell, options);
-  const Layer<E> layer(cell, which, x, h_0, weights, {lengths, resets, std::max(every, 1L)});
+  const Layer<E> layer(cell, which, x, h_0, weights, {lengths, resets, std::max(every, 1L), alone});
   layer.require_belt(c_0 && c_n);
   const auto w = layer.weights("weights", weights);
   const long T = layer.T, B = layer.B, H = layer.H, P = layer.P, R = layer.widths.fed;
@@ -90,9 +90,11 @@ void forward(const std::string& cell, const std::vector<float>& options, const A
                  part(all_gates, d, T * B * layer.widths.kept * H),
                  part(all_cells, d, size(layer.kept_cells())),
                  nullptr};
-    const Packings::Key key{f.weights.w_ih, f.weights.w_hh, layer.I, H, R, static_cast<int>(layer.cell), sizeof(E)};
+    const std::size_t floats = passes<E>(kernels()).packed_floats(f);
+    const Packings::Key key{f.weights.w_ih, f.weights.w_hh, layer.I, H, R, static_cast<int>(layer.cell),
+                            sizeof(E),      floats};
     std::optional<Borrowed> packed;
-    if (every == 0) f.packed = packed.emplace(key, passes<E>(kernels()).packed_floats(f)).data();
+    if (every == 0) f.packed = packed.emplace(key, floats).data();
     const nb::gil_scoped_release released;
     const Memory memory(passes<E>(kernels()).forward_workspace(f));
     passes<E>(kernels()).forward(f, memory.data(), threads);
@@ -107,9 +109,9 @@ void backward(const std::string& cell, const std::vector<float>& options, const 
               const Maybe<Input>& dgates, const Maybe<Input>& dcells, const Maybe<Array<E>>& dx,
               const Maybe<Output>& dh_0, const Maybe<Output>& dc_0, const std::vector<Output>& dweights,
               const Maybe<Output>& dsums, const Maybe<Array<const std::int64_t>>& lengths,
-              const Maybe<Array<const bool>>& resets, long every, int threads) {
+              const Maybe<Array<const bool>>& resets, long every, bool alone, int threads) {
   const Which which(cell, options);
-  const Layer<E> layer(cell, which, x, h_0, weights, {lengths, resets, every});
+  const Layer<E> layer(cell, which, x, h_0, weights, {lengths, resets, every, alone});
   layer.require_belt(c_0 && cells && (gates || every > 1));
   const auto w = layer.weights("weights", weights);
   const auto dw = dweights.empty() ? std::vector<float*>(w.size()) : layer.weights("dweights", dweights);
@@ -185,7 +187,7 @@ int threads_used(const std::string& cell, const std::vector<float>& options, lon
                  int threads) {
   const LanePlan plan(nullptr, T, B, kernels().rows);
   const int gates = static_cast<int>(Which(cell, options).widths(H, P).gates);
-  return kernels().useful({T, B, I, H, P, false, plan.lanes(), nullptr, 1}, gates, threads);
+  return kernels().useful({T, B, I, H, P, false, plan.lanes(), nullptr, 1, false}, gates, threads);
 }
 
 std::vector<std::string> available() {
@@ -230,12 +232,12 @@ NB_MODULE(_kernels, m) {
     using E = decltype(element);
     m.def(forward_name, &forward<E>, nb::arg("cell"), nb::arg("options"), given("x"), given("h_0"), maybe("c_0"),
           given("weights"), maybe("noise"), given("y"), given("h_n"), maybe("c_n"), maybe("gates"), maybe("cells"),
-          maybe("lengths"), maybe("resets"), nb::arg("every"), nb::arg("threads"),
+          maybe("lengths"), maybe("resets"), nb::arg("every"), nb::arg("alone"), nb::arg("threads"),
           "One layer: x [T, B, I], states [D, B, H], weights of each direction in a row, y [T, B, D H].");
     m.def(backward_name, &backward<E>, nb::arg("cell"), nb::arg("options"), given("x"), given("h_0"), maybe("c_0"),
           given("weights"), maybe("noise"), given("y"), maybe("gates"), maybe("cells"), maybe("dy"), maybe("dh_n"),
           maybe("dc_n"), maybe("dgates"), maybe("dcells"), maybe("dx"), maybe("dh_0"), maybe("dc_0"), given("dweights"),
-          maybe("dsums"), maybe("lengths"), maybe("resets"), nb::arg("every"), nb::arg("threads"),
+          maybe("dsums"), maybe("lengths"), maybe("resets"), nb::arg("every"), nb::arg("alone"), nb::arg("threads"),
           "Its gradients, as `forward` left gates and cells.");
   };
   bind(float{}, "forward", "backward");

@@ -21,9 +21,9 @@ class BlockGradients {
         R(cell.fed(P)),
         S(cell.sums()),
         G(cell.gates * H),
-        units(H),
-        inputs(sizes.I),
-        fed(R),
+        units(H, by_tiles(H)),
+        inputs(sizes.I, by_tiles(sizes.I)),
+        fed(R, by_tiles(R)),
         projects(f.weights.w_hr != nullptr),
         depth(ceil_div(most, 2 * V) * 2 * V + 2 * V),  // off a power of two, whose rows would share cache lines
         rows(space, ticks, sizes.lanes.count),
@@ -31,14 +31,14 @@ class BlockGradients {
         shown(space.take<E>(projects ? most * H : 0)),
         own(space.take(most * cell.own())),
         sums(sums_),
-        w_ih(space.take(f.dx.data ? inputs.floats(words<E>(G)) : 0)),
+        w_ih(space.take(f.dx.data ? inputs.packed(words<E>(G)) : 0)),
         db(space.take(f.db_ih ? S : 0)),
         down(space.take(f.dw_ih ? cell.own() : 0)),
         sums_turned(space.take<E>(f.dw_ih ? S * depth : 0)),
-        x_panels(space.take(f.dw_ih ? inputs.floats(words<E>(most)) : 0)),
-        h_panels(space.take(f.dw_ih ? fed.floats(words<E>(most)) : 0)),
+        x_panels(space.take(f.dw_ih ? inputs.packed(words<E>(most)) : 0)),
+        h_panels(space.take(f.dw_ih ? fed.packed(words<E>(most)) : 0)),
         dh_turned(space.take<E>(projects && f.dw_ih ? P * depth : 0)),
-        shown_panels(space.take(projects && f.dw_ih ? units.floats(words<E>(most)) : 0)) {}
+        shown_panels(space.take(projects && f.dw_ih ? units.packed(words<E>(most)) : 0)) {}
 
   void prepare(const Team& team) const {
     const auto w_ih_row = [this](long k) { return f.weights.w_ih + Cell::weight_row(k, H) * sizes.I; };
@@ -62,6 +62,9 @@ class BlockGradients {
   }
 
  private:
+  // Rows are split for tiles: not for few columns, nor for a tile that is half empty.
+  bool by_tiles(long columns) const { return kPack<E> == 1 && !sizes.alone && most >= kTileDepth && columns > 2 * V; }
+
   void keep_rows(long count, const Team& team) const {
     for (long k = team.begin(count); k < team.end(count); ++k) {
       if (rows.first[k]) copy(rows.first[k], row(k), S);

@@ -42,7 +42,10 @@ void run(const Arguments& arguments, float* memory, int threads) {
   const Pass pass(arguments, space);
   const int gates =
       static_cast<int>(widths(arguments.cell, arguments.options, arguments.sizes.H, arguments.sizes.P).gates);
-  parallel(useful(arguments.sizes, gates, threads), [&](const Team& team) { pass.run(team); });
+  parallel(useful(arguments.sizes, gates, threads), [&](const Team& team) {
+    const TileRegisters registers;
+    pass.run(team);
+  });
 }
 
 // Calls use(type) with the pass of the cell asked for.

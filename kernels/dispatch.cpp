@@ -5,6 +5,10 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include "kernels.hpp"
 
@@ -24,6 +28,9 @@ CONVEYOR_BUILD(avx512)
 #if defined(CONVEYOR_HAS_AVX512_BF16)
 CONVEYOR_BUILD(avx512_bf16)
 #endif
+#if defined(CONVEYOR_HAS_AMX)
+CONVEYOR_BUILD(amx)
+#endif
 #if defined(CONVEYOR_HAS_NEON)
 CONVEYOR_BUILD(neon)
 #endif
@@ -33,17 +40,30 @@ namespace {
 #if defined(__x86_64__)
 // CPUID itself: __builtin_cpu_supports answers no to everything under the clang of the package ziglang.
 struct Processor {
-  bool avx2 = false, avx512 = false, avx512_bf16 = false;
+  bool avx2 = false, avx512 = false, avx512_bf16 = false, amx = false;
 
   Processor() {
     unsigned a, b, c, d, saved, high;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE) || !(c & bit_FMA)) return;
     __asm__("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));  // the registers that the operating system saves
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return;
+    const bool tiles = (d & (1u << 22)) && (d & (1u << 24)) && (saved & 0x60000) == 0x60000;
     const unsigned wanted = bit_AVX512F | bit_AVX512VL | bit_AVX512DQ | bit_AVX512BW;
     avx2 = (b & bit_AVX2) && (saved & 0x06) == 0x06;
     avx512 = (b & wanted) == wanted && (saved & 0xe6) == 0xe6;
     avx512_bf16 = avx512 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 5));
+    amx = avx512_bf16 && tiles && may_use_tiles();
+  }
+
+ private:
+  // Linux gives the tile registers to programs that ask.
+  static bool may_use_tiles() {
+#if defined(__linux__)
+    constexpr long kRequest = 0x1023, kTileData = 18;
+    return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+#else
+    return false;
+#endif
   }
 };
 #endif
@@ -60,6 +80,9 @@ const Build* builds() {
   static const Processor cpu;
 #endif
   static const Build all[] = {
+#if defined(CONVEYOR_HAS_AMX)
+      {"amx", &amx::table, cpu.amx},
+#endif
 #if defined(CONVEYOR_HAS_AVX512_BF16)
       {"avx512_bf16", &avx512_bf16::table, cpu.avx512_bf16},
 #endif

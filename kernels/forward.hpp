@@ -18,15 +18,15 @@ class ForwardPass {
         P(sizes.P),
         cell(f.options, H),
         R(cell.fed(P)),
-        layout(columns(cell)),
-        outputs(P),
+        layout(columns(cell), tiled<E>(sizes)),
+        outputs(P, tiled<E>(sizes)),
         places(sizes, space),
-        ahead(ticks_ahead(sizes.lanes, apart(cell))),
+        ahead(ticks_ahead(sizes.lanes, layout.tiled, apart(cell))),
         keeping{f.packed},
         seen(f.packed ? keeping.take<std::uint64_t>(layout.panels) : nullptr),
-        w_ih((f.packed ? keeping : space).take(layout.floats(words<E>(sizes.I)))),
-        w_hh((f.packed ? keeping : space).take(layout.floats(words<E>(R)))),
-        w_hr(space.take(f.weights.w_hr ? outputs.floats(words<E>(H)) : 0)),
+        w_ih((f.packed ? keeping : space).take(layout.packed(words<E>(sizes.I)))),
+        w_hh((f.packed ? keeping : space).take(layout.packed(words<E>(R)))),
+        w_hr(space.take(f.weights.w_hr ? outputs.packed(words<E>(H)) : 0)),
         bias(space.take(layout.floats(1))),
         bias_hh(space.take(layout.floats(1))),
         zeros(space.take<E>(widest())),
@@ -47,11 +47,11 @@ class ForwardPass {
   // What is kept of the weights from call to call: each panel's fingerprint and the panels.
   static std::size_t packed_floats(const Forward<E>& f) {
     const Cell cell(f.options, f.sizes.H);
-    const typename Cell::Layout layout(columns(cell));
+    const typename Cell::Layout layout(columns(cell), tiled<E>(f.sizes));
     Workspace space{nullptr};
     space.take<std::uint64_t>(layout.panels);
-    space.take(layout.floats(words<E>(f.sizes.I)));
-    space.take(layout.floats(words<E>(cell.fed(f.sizes.P))));
+    space.take(layout.packed(words<E>(f.sizes.I)));
+    space.take(layout.packed(words<E>(cell.fed(f.sizes.P))));
     return space.used;
   }
 
@@ -99,7 +99,7 @@ class ForwardPass {
   }
 
  private:
-  static constexpr long kProjectedRows = 96;
+  static constexpr long kProjectedRows = 96, kProjectedTiles = 192;
 
   // Of the panels that hold its sums: the units, or all sums in a row.
   static long columns(const Cell& cell) { return Cell::kByRow ? cell.gates * cell.H : cell.H; }
@@ -141,8 +141,8 @@ class ForwardPass {
     place(0, Segment{}, mine);
     team.meet();
     const long last = mine.j1, some = L == 1 ? kMany : 1, first = seen ? 0 : mine.j0;
-    float* const own_ih = panel_at(w_ih, first, words<E>(sizes.I));
-    float* const own_hh = panel_at(w_hh, first, words<E>(R));
+    float* const own_ih = panel_at(w_ih, first, layout.depth(words<E>(sizes.I)));
+    float* const own_hh = panel_at(w_hh, first, layout.depth(words<E>(R)));
     for (; mine.j0 < last; mine.j0 = mine.j1) {
       mine.j1 = least(mine.j0 + some, last);
       const long start = seen ? 0 : mine.j0;
@@ -170,12 +170,12 @@ class ForwardPass {
       return Cell::kApart;
   }
 
-  // Few lanes: their input is projected for many ticks at once, so that its weights are not read at each. As many
-  // blocks as that takes, and all alike.
-  static long ticks_ahead(const Lanes& lanes, bool apart) {
+  // Few lanes: their input is projected for many ticks at once, so that its weights are not read at each; on tiles, so
+  // that they are full. As many blocks as that takes, and all alike.
+  static long ticks_ahead(const Lanes& lanes, bool tiled, bool apart) {
     if (lanes.count == 0 || lanes.ticks == 0) return 0;
-    if (lanes.count >= kRows) return apart ? 1 : 0;
-    return ceil_div(lanes.ticks, ceil_div(lanes.ticks * lanes.count, kProjectedRows));
+    if (lanes.count >= (tiled ? 4 * kTileRows : kRows)) return apart ? 1 : 0;
+    return ceil_div(lanes.ticks, ceil_div(lanes.ticks * lanes.count, tiled ? kProjectedTiles : kProjectedRows));
   }
 
   long widest() const { return sizes.I > R ? sizes.I : R; }
@@ -190,8 +190,9 @@ class ForwardPass {
       for (long n = from; n < least(to, layout.n); ++n) bias[n] = f.weights.b_ih[n] + f.weights.b_hh[n];
       return;
     }
-    pack<float>(layout, f.weights.b_ih, 1, bias, j0, j1);
-    pack<float>(layout, f.weights.b_hh, 1, bias_hh, j0, j1);
+    const typename Cell::Layout plain(layout.n);
+    pack<float>(plain, f.weights.b_ih, 1, bias, j0, j1);
+    pack<float>(plain, f.weights.b_hh, 1, bias_hh, j0, j1);
     for (long n = from; n < to; ++n)
       if (!Cell::kApart || n % (kWide * V) < 2 * V) bias[n] += bias_hh[n];
   }

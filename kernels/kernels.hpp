@@ -64,6 +64,7 @@ struct Sizes {
   Lanes lanes;
   const bool* resets;  // [T, B] where a row's state is zero before the step, reversed: after it; null: nowhere
   long every;          // 1: backward finds the gates of every step; more: the belt of every so many ticks, or less
+  bool alone;          // a row's results are bit for bit those it has alone
 };
 
 // E, float or bf16, is what the large arrays hold; sums and the belt are float. Where a row has ended y, gates, cells,

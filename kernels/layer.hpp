@@ -73,11 +73,13 @@ inline Cell cell_named(const std::string& name) {
       ("[kernels] cell: expected lstm, lstm variant, gru, rnn_tanh or rnn_relu, got " + name).c_str());
 }
 
-// Which steps there are: lengths [B] or null, resets [T, B] or null; every so many ticks the belt is kept.
+// Which steps there are: lengths [B] or null, resets [T, B] or null; every so many ticks the belt is kept; whether a
+// row's results must be those it has alone.
 struct Steps {
   Maybe<Array<const std::int64_t>> lengths;
   Maybe<Array<const bool>> resets;
   long every;
+  bool alone;
 };
 
 // Which cell: its name and, of a variant, what `Variant.options` in conveyor/variant.py says.
@@ -106,6 +108,7 @@ struct Layer {
   LanePlan plan;
   const bool* resets;
   long every, belts;
+  bool alone;
 
   Layer(const std::string& name, const Which& which, const Array<const E>& x, const Array<const E>& h_0,
         const std::vector<Input>& weights, const Steps& steps)
@@ -125,7 +128,8 @@ struct Layer {
         plan(lengths_of(name, steps.lengths), T, B, kernels().rows),
         resets(whole("resets", steps.resets, {T, B})),
         every(steps.every),
-        belts(LanePlan::belts(T, every, !steps.lengths)) {
+        belts(LanePlan::belts(T, every, !steps.lengths)),
+        alone(steps.alone) {
     if (projected && !belt) refuse("w_hr", "expected a projection of the lstm alone, got one of " + name);
     if (every < 1) refuse("every", "expected 1 or more, got " + std::to_string(every));
   }
@@ -138,7 +142,7 @@ struct Layer {
   }
   std::vector<long> kept_gates() const { return {D, T, B, widths.kept, H}; }
   std::vector<long> sums() const { return {D, T, B, widths.sums}; }
-  Sizes sizes(long d) const { return {T, B, I, H, P, d == 1, plan.lanes(), resets, every}; }
+  Sizes sizes(long d) const { return {T, B, I, H, P, d == 1, plan.lanes(), resets, every, alone}; }
 
   void require_belt(bool given) const {
     if (belt && !given) throw nb::value_error("[kernels] lstm: expected c_0 and all that goes with it");

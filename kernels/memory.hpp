@@ -77,8 +77,8 @@ class Pool {
 // The weights that inference packed, for its next call with the same arrays. Under the GIL alone.
 class Packings {
  public:
-  // W_ih, W_hh, I, H, P, the cell and the bytes of a value.
-  using Key = std::tuple<const float*, const float*, long, long, long, int, std::size_t>;
+  // W_ih, W_hh, I, H, P, the cell, the bytes of a value, and how many floats they take as they are packed.
+  using Key = std::tuple<const float*, const float*, long, long, long, int, std::size_t, std::size_t>;
 
   // For one call at a time: what the last one left, else zeros; nothing where there is no room.
   Block take(const Key& key, std::size_t floats) {

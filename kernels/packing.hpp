@@ -45,13 +45,29 @@ CONVEYOR_INLINE void pack_tiles(const float* from, long K, long rows, float* to,
       [&](long k, Vec column) { store(to + k * stride, column); });
 }
 
+// The same V rows for a panel that is `width` vectors wide, in whose place g they come.
+template <class E>
+CONVEYOR_INLINE void pack_place(bool tiled, const float* from, long K, long rows, float* panel, long g, long width) {
+  if (!tiled) return pack_tiles<E>(from, K, rows, panel + g * V, width * V);
+  for (long k = 0; k < K; k += kTileDepth) {
+    Vec low[V], high[V];
+    for (long v = 0; v < V; ++v) {
+      low[v] = v < rows ? load(from + v * K + k, K - k) : Vec{};
+      high[v] = v < rows && k + V < K ? load(from + v * K + k + V, K - k - V) : Vec{};
+    }
+    transpose(low);
+    transpose(high);
+    for (long v = 0; v < V; ++v) store_parts(pair_at(panel, k + v, g, width), low[v], high[v]);
+  }
+}
+
 // Weights [G H, K], panels [j0, j1) of those that start with `start`: the gates of a unit side by side.
 template <class E, int G>
 void pack(const Units<G>& units, const float* w, long K, float* panels, long j0, long j1, long start = 0) {
   for (long j = j0; j < j1; ++j)
     for (int g = 0; g < G; ++g)
-      pack_tiles<E>(w + (g * units.n + j * V) * K, K, least(V, units.n - j * V),
-                    panel_at(panels, j, words<E>(K), start) + g * V, G * V);
+      pack_place<E>(units.tiled, w + (g * units.n + j * V) * K, K, least(V, units.n - j * V),
+                    panel_at(panels, j, units.depth(words<E>(K)), start), g, G);
 }
 
 // Weights [N, K], panels [j0, j1) likewise: the product with their transpose.
@@ -60,8 +76,8 @@ void pack(const Columns& columns, const float* w, long K, float* panels, long j0
   for (long j = j0; j < j1; ++j)
     for (int g = 0; g < columns.width(j); ++g) {
       const long n = columns.first(j) + g * V;
-      pack_tiles<E>(w + n * K, K, least(V, columns.n - n), panel_at(panels, j, words<E>(K), start) + g * V,
-                    columns.width(j) * V);
+      pack_place<E>(columns.tiled, w + n * K, K, least(V, columns.n - n),
+                    panel_at(panels, j, columns.depth(words<E>(K)), start), g, columns.width(j));
     }
 }
 
@@ -116,13 +132,27 @@ CONVEYOR_INLINE Vec column_words(const Row& row, long k, long K, long first, lon
   return as<Vec>(bits_of(row(k) + first, n) | upper);
 }
 
+// Of a matrix given as K rows, the columns of a panel as tiles.
+template <class Row>
+void pack_pairs(const Columns& columns, const Row& row, long K, float* panel, long first, int width) {
+  const auto values = [&](long k, long n) { return k < K ? load(row(k) + n, columns.n - n) : Vec{}; };
+  for (long k = 0; k < K; k += kTileDepth)
+    for (long v = 0; v < V; ++v)
+      for (int g = 0; g < width; ++g)
+        store_parts(pair_at(panel, k + v, g, width), values(k + v, first + g * V), values(k + v + V, first + g * V));
+}
+
 // A matrix given as K rows of N values, panels [j0, j1): row(k) points to the values.
 template <class E, class Row>
 void pack_rows(const Columns& columns, const Row& row, long K, float* panels, long j0, long j1) {
   for (long j = j0; j < j1; ++j) {
     const long first = columns.first(j);
     const int width = columns.width(j);
-    float* to = panel_at(panels, j, words<E>(K));
+    float* to = panel_at(panels, j, columns.depth(words<E>(K)));
+    if (columns.tiled) {
+      pack_pairs(columns, row, K, to, first, width);
+      continue;
+    }
     for (long k = 0; k < K; k += kPack<E>)
       for (int g = 0; g < width; ++g, to += V)
         store(to, column_words<E>(row, k, K, first + g * V, columns.n - first - g * V));

@@ -5,96 +5,10 @@
 // depend on the company it is in.
 #pragma once
 
-#include "vec.hpp"
+#include "tiles.hpp"
 
 namespace conveyor {
 namespace CONVEYOR_ISA {
-
-CONVEYOR_INLINE constexpr long ceil_div(long a, long b) { return (a + b - 1) / b; }
-CONVEYOR_INLINE constexpr long least(long a, long b) { return a < b ? a : b; }
-
-constexpr int kWide = 4;                       // vectors in a full panel
-constexpr long kLine = 16;                     // floats in a cache line
-constexpr int kRows = kAccumulators / kWide;   // rows of a full block: 6 or 2
-constexpr int kMany = kRows >= 4 ? 4 : kRows;  // panels for a single row
-// Steps of k multiplied before the next rows are taken: a panel of them (256 KiB) stays in L2.
-constexpr long kDepth = 1024;
-// Rows that are multiplied by all panels before the next rows are taken.
-constexpr long kGroup = 72;
-
-// Words of k values.
-template <class E>
-CONVEYOR_INLINE constexpr long words(long k) {
-  return ceil_div(k, kPack<E>);
-}
-
-// How the N columns of a matrix are packed: in panels of four vectors or, where N does not divide, some of them one
-// narrower; [panel][words of K][width][V], zero beyond N. Each panel takes 4 V floats a word.
-struct Columns {
-  long n, vectors, panels;
-
-  explicit Columns(long n_) : n(n_), vectors(ceil_div(n_, V)), panels(ceil_div(vectors, kWide)) {}
-  long narrow() const { return vectors / panels; }
-  long wider() const { return vectors % panels; }  // the first so many panels are one wider than narrow()
-  int width(long j) const { return static_cast<int>(narrow() + (j < wider())); }
-  long first(long j) const { return (j * narrow() + least(j, wider())) * V; }  // column at which panel j starts
-  long floats(long words) const { return panels * words * kWide * V; }
-};
-
-// Panel j holds the G gates of the units from j V on: they meet in the registers of one block.
-template <int G>
-struct Units {
-  long n, panels;
-
-  explicit Units(long n_) : n(n_), panels(ceil_div(n_, V)) {}
-  long floats(long words) const { return panels * words * kWide * V; }
-};
-
-// Rows of A: each a pointer of its own or, where there is no table of them, `stride` values apart.
-template <class E>
-struct Left {
-  const E* const* table;
-  const E* data;
-  std::ptrdiff_t stride;
-  std::ptrdiff_t column = 0;
-
-  explicit Left(const E* const* rows, std::ptrdiff_t column_ = 0)
-      : table(rows), data(nullptr), stride(0), column(column_) {}
-  Left(const E* first, std::ptrdiff_t apart) : table(nullptr), data(first), stride(apart) {}
-  const E* at(long r) const { return (table ? table[r] : data + r * stride) + column; }
-};
-
-// Where panel j of a matrix lies that is packed from panel `first` on.
-template <class Float>
-CONVEYOR_INLINE Float* panel_at(Float* panels, long j, long depth, long first = 0) {
-  return panels + (j - first) * depth * (kWide * V);
-}
-
-// One product of a sum: rows of k values against panels [j][depth][width][V], of which the words of k values are used.
-template <class E>
-struct Term {
-  Left<E> rows;
-  long k;
-  const float* panels;
-  long first, depth;
-
-  Term(Left<E> rows_, long k_, const float* panels_, long first_ = 0)
-      : rows(rows_), k(k_), panels(panels_), first(first_), depth(words<E>(k_)) {}
-  const float* panel(long j) const { return panel_at(panels, j, depth, first); }
-  Term slice(long from, long count, int width) const {
-    Term part = *this;
-    part.rows.column += from;
-    part.k = count;
-    part.panels += from / kPack<E> * width * V;
-    return part;
-  }
-};
-
-template <class E>
-struct Terms {
-  const Term<E>* term;
-  int count;
-};
 
 // sums[r][p][g] += sum over k of a[r][k] panel[p][k][g], one word of each row.
 template <int R, int P, int G, class Word>
@@ -268,10 +182,21 @@ void multiply_panels(long r0, long r1, long j0, long j1, const Terms<E>& terms, 
   for (; r0 < r1; r0 += kGroup) multiply_group<G>(r0, least(r0 + kGroup, r1), j0, j1, terms, start, finish);
 }
 
+// Panels [j0, j1) of one width.
 template <int G, class E, class Start, class Finish>
-void multiply(const Units<G>&, long r0, long r1, long j0, long j1, const Terms<E>& terms, const Start& start,
-              const Finish& finish) {
+void multiply_alike([[maybe_unused]] bool tiled, long r0, long r1, long j0, long j1, const Terms<E>& terms,
+                    const Start& start, const Finish& finish) {
+#if defined(__AMX_BF16__)
+  if constexpr (kPack<E> == 1)
+    if (tiled) return TileProduct<G, Start, Finish>(r0, r1, terms, start, finish).run(j0, j1);
+#endif
   multiply_panels<G>(r0, r1, j0, j1, terms, start, finish);
+}
+
+template <int G, class E, class Start, class Finish>
+void multiply(const Units<G>& units, long r0, long r1, long j0, long j1, const Terms<E>& terms, const Start& start,
+              const Finish& finish) {
+  multiply_alike<G>(units.tiled, r0, r1, j0, j1, terms, start, finish);
 }
 
 template <class E, class Start, class Finish>
@@ -280,10 +205,10 @@ void multiply(const Columns& columns, long r0, long r1, long j0, long j1, const 
   while (j0 < j1) {
     const int width = columns.width(j0);
     const long same = j0 < columns.wider() ? least(columns.wider(), j1) : j1;
-    if (width == 4) multiply_panels<4>(r0, r1, j0, same, terms, start, finish);
-    if (width == 3) multiply_panels<3>(r0, r1, j0, same, terms, start, finish);
-    if (width == 2) multiply_panels<2>(r0, r1, j0, same, terms, start, finish);
-    if (width == 1) multiply_panels<1>(r0, r1, j0, same, terms, start, finish);
+    if (width == 4) multiply_alike<4>(columns.tiled, r0, r1, j0, same, terms, start, finish);
+    if (width == 3) multiply_alike<3>(columns.tiled, r0, r1, j0, same, terms, start, finish);
+    if (width == 2) multiply_alike<2>(columns.tiled, r0, r1, j0, same, terms, start, finish);
+    if (width == 1) multiply_alike<1>(columns.tiled, r0, r1, j0, same, terms, start, finish);
     j0 = same;
   }
 }

@@ -9,6 +9,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "memory.hpp"
+
 #if defined(__linux__)
 #include <sched.h>
 #endif
@@ -282,6 +284,19 @@ int available_processors() {
 #endif
   const unsigned count = std::thread::hardware_concurrency();
   return count ? static_cast<int>(count) : 1;
+}
+
+float* scratch(std::size_t floats) {
+  struct Own : Block {
+    ~Own() { std::free(data); }
+  };
+  static thread_local Own own;
+  if (own.floats < floats) {
+    std::free(own.data);
+    static_cast<Block&>(own) = Block{};
+    static_cast<Block&>(own) = allocate(floats);
+  }
+  return own.data;
 }
 
 }  // namespace conveyor

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <cstddef>
 #include <mutex>
 
 namespace conveyor {
@@ -43,6 +44,9 @@ template <class Task>
 void parallel(int threads, const Task& task) {
   parallel(threads, [](const void* context, const Team& team) { (*static_cast<const Task*>(context))(team); }, &task);
 }
+
+// Memory of this thread's own, aligned to cache lines, until it asks again.
+float* scratch(std::size_t floats);
 
 // From now on teams are made of the OpenMP threads this process has loaded, if any, rather than of the kernels' own.
 // Where torch runs, its threads wait for work on the other cores for milliseconds, spinning: they are at hand, and

@@ -15,7 +15,7 @@
 #endif
 
 #ifndef CONVEYOR_ISA
-#error "CONVEYOR_ISA names the instruction set: scalar, avx2, avx512, avx512_bf16 or neon"
+#error "CONVEYOR_ISA names the instruction set: scalar, avx2, avx512, avx512_bf16, amx or neon"
 #endif
 
 namespace conveyor {

@@ -32,6 +32,14 @@ def agree() -> Callable[[Tensor, Tensor], None]:
     return assert_agree
 
 
+@pytest.fixture
+def deterministic() -> Iterator[None]:
+    """Under torch.use_deterministic_algorithms."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
 @pytest.fixture(scope="session")
 def conveyor_data() -> Path:
     """The folder with the public data sets, named by CONVEYOR_DATA."""

@@ -124,7 +124,7 @@ def test_activations_agree(activation: Any, clip: float | None) -> None:
 
 
 @pytest.mark.parametrize("name", ["peephole", "layer-norm", "zoneout", "full-gate-recurrence", "variational-dropout"])
-def test_a_variant_does_not_change_a_bit_with_threads_and_company(name: str) -> None:
+def test_a_variant_does_not_change_a_bit_with_threads_and_company(name: str, deterministic: None) -> None:
     import conveyor
 
     variant = VARIANTS[name]

@@ -130,7 +130,7 @@ def _forward(
         of.kernel, of.options, _dense(input), h_0.contiguous(), c_0.contiguous() if of.belt else None,
         for_kernels(cell, [w.float().contiguous() for w in weights], len(h_0)), _rows(noise), output, h_n,
         c_n if of.belt else None, _given(gates), _given(cells), _whole(lengths), _whole(resets),
-        every, get_num_threads(),
+        every, torch.are_deterministic_algorithms_enabled(), get_num_threads(),
     )  # fmt: skip
     return all
 
@@ -165,7 +165,7 @@ def _backward(
         _rows(noise), _dense(output), _given(gates), _given(cells), _dense(dy), _wide(dh_n),
         _wide(dc_n) if of.belt else None, _wide(dgates), _wide(dcells), dx if of_input else None,
         dh if of_states else None, dc_0 if of_states and of.belt else None, dws, dsums if of_sums else None,
-        _whole(lengths), _whole(resets), every, get_num_threads(),
+        _whole(lengths), _whole(resets), every, torch.are_deterministic_algorithms_enabled(), get_num_threads(),
     )  # fmt: skip
     dws = from_kernels(cell, dws, weights, len(h_0)) if of_weights else []
     for to, sums in zip([*dweights, dh_0], [*dws, dh], strict=True):
