@@ -21,9 +21,9 @@ class BlockGradients {
         R(cell.fed(P)),
         S(cell.sums()),
         G(cell.gates * H),
-        units(H, by_tiles(H)),
-        inputs(sizes.I, by_tiles(sizes.I)),
-        fed(R, by_tiles(R)),
+        units(H, kPack<E> == 1 && !sizes.alone && most >= kTileDepth),
+        inputs(sizes.I, units.tiled),
+        fed(R, units.tiled),
         projects(f.weights.w_hr != nullptr),
         depth(ceil_div(most, 2 * V) * 2 * V + 2 * V),  // off a power of two, whose rows would share cache lines
         rows(space, ticks, sizes.lanes.count),
@@ -34,10 +34,12 @@ class BlockGradients {
         w_ih(space.take(f.dx.data ? inputs.packed(words<E>(G)) : 0)),
         db(space.take(f.db_ih ? S : 0)),
         down(space.take(f.dw_ih ? cell.own() : 0)),
-        sums_turned(space.take<E>(f.dw_ih ? S * depth : 0)),
+        sums_turned(space.take<E>(f.dw_ih ? turned(S) : 0)),
+        recurrent_turned(S == G || !units.tiled ? sums_turned + (S - G) * depth
+                                                : space.take<E>(f.dw_ih ? turned(G) : 0)),
         x_panels(space.take(f.dw_ih ? inputs.packed(words<E>(most)) : 0)),
         h_panels(space.take(f.dw_ih ? fed.packed(words<E>(most)) : 0)),
-        dh_turned(space.take<E>(projects && f.dw_ih ? P * depth : 0)),
+        dh_turned(space.take<E>(projects && f.dw_ih ? turned(P) : 0)),
         shown_panels(space.take(projects && f.dw_ih ? units.packed(words<E>(most)) : 0)) {}
 
   void prepare(const Team& team) const {
@@ -62,9 +64,6 @@ class BlockGradients {
   }
 
  private:
-  // Rows are split for tiles: not for few columns, nor for a tile that is half empty.
-  bool by_tiles(long columns) const { return kPack<E> == 1 && !sizes.alone && most >= kTileDepth && columns > 2 * V; }
-
   void keep_rows(long count, const Team& team) const {
     for (long k = team.begin(count); k < team.end(count); ++k) {
       if (rows.first[k]) copy(rows.first[k], row(k), S);
@@ -75,17 +74,34 @@ class BlockGradients {
 
   // dsums as columns, what they are multiplied with as panels.
   void turn_block(long count, const Team& team) const {
-    const long tiles = ceil_div(count, V);
-    for (long k = team.begin(tiles) * V; k < team.end(tiles) * V; k += V) {
-      const long some = least(V, count - k);
-      transpose_rows(row(k), S, some, S, sums_turned + k, depth);
-      if (projects) transpose_rows(dh + k * P, P, some, P, dh_turned + k, depth);
+    const long chunks = ceil_div(count, kTileDepth);
+    for (long k = team.begin(chunks) * kTileDepth; k < team.end(chunks) * kTileDepth; k += kTileDepth) {
+      turn(row(k), S, count, k, S, sums_turned);
+      if (recurrent_turned != sums_turned + (S - G) * depth) turn(row(k) + S - G, S, count, k, G, recurrent_turned);
+      if (projects) turn(dh + k * P, P, count, k, P, dh_turned);
     }
     const auto at = [](const E* const* table) { return [=](long k) { return table[k]; }; };
     const auto shown_row = [this](long k) { return shown + k * H; };
     pack_rows<E>(inputs, at(rows.x), count, x_panels, team.begin(inputs.panels), team.end(inputs.panels));
     pack_rows<E>(fed, at(rows.h_before), count, h_panels, team.begin(fed.panels), team.end(fed.panels));
     if (projects) pack_rows<E>(units, shown_row, count, shown_panels, team.begin(units.panels), team.end(units.panels));
+  }
+
+  // Rows [k, k + 32) of so many as there are, of which `width` values are wanted.
+  void turn(const E* from, long stride, long count, long k, long width, E* to) const {
+    const long some = least(kTileDepth, count - k);
+    if constexpr (kPack<E> == 1)
+      if (units.tiled) {
+        const long tile = ceil_div(count, kTileDepth) * kParts * kTileFloats;
+        return transpose_tiles(from, stride, some, width, to + k / kTileDepth * kParts * kTileFloats, tile);
+      }
+    for (long n = 0; n < some; n += V)
+      transpose_rows(from + n * stride, stride, least(V, some - n), width, to + k + n, depth);
+  }
+
+  // Values that so many rows take as columns.
+  long turned(long width) const {
+    return units.tiled ? ceil_div(width, kTileRows) * ceil_div(most, kTileDepth) * kParts * kTileFloats : width * depth;
   }
 
   // dx = W_ih^T dsums
@@ -96,19 +112,21 @@ class BlockGradients {
 
   // dW_ih = sum of dsums x^T, dW_hh = sum of dsums h_{t-1}^T, dW_hr = sum of dh (o tanh(c))^T, db = sum of dsums
   void weight_gradients(long count, bool newest, const Team& team) const {
-    const E* recurrent = sums_turned + (S - G) * depth;
     const Right<float> dw_ih{nullptr, f.dw_ih, sizes.I, Cell::weight_row(0, H), G};
     const Right<float> dw_hh{nullptr, f.dw_hh, R, 0, G}, dw_hr{nullptr, f.dw_hr, H, 0, P};
-    add_product(inputs, newest, count, sums_turned, x_panels, dw_ih, team.begin(G), team.end(G));
-    add_product(fed, newest, count, recurrent, h_panels, dw_hh, team.begin(G), team.end(G));
-    if (projects) add_product(units, newest, count, dh_turned, shown_panels, dw_hr, team.begin(P), team.end(P));
+    add_product(inputs, newest, count, sums_turned, x_panels, dw_ih, G, team);
+    add_product(fed, newest, count, recurrent_turned, h_panels, dw_hh, G, team);
+    if (projects) add_product(units, newest, count, dh_turned, shown_panels, dw_hr, P, team);
     if (f.db_ih) add_rows(sums, S, db, count, newest, team);
     if (cell.own()) add_rows(own, cell.own(), down, count, newest, team);
   }
 
   void add_product(const Columns& columns, bool newest, long count, const E* turned, const float* panels,
-                   const Right<float>& dw, long from, long to) const {
-    const Term<E> term(Left<E>(turned, depth), count, panels);
+                   const Right<float>& dw, long all, const Team& team) const {
+    Term<E> term(Left<E>(turned, depth), count, panels);
+    if constexpr (kPack<E> == 1) term.tiles = columns.tiled ? turned : nullptr;
+    const long blocks = ceil_div(all, kTileRows);
+    const long from = team.begin(blocks) * kTileRows, to = least(team.end(blocks) * kTileRows, all);
     multiply_into(columns, from, to, 0, columns.panels, term, dw, !newest);
   }
 
@@ -164,7 +182,7 @@ class BlockGradients {
  private:
   const E* const sums;
   float *w_ih, *db, *down;
-  E* sums_turned;
+  E *sums_turned, *recurrent_turned;
   float *x_panels, *h_panels;
   E* dh_turned;
   float* shown_panels;

@@ -45,19 +45,27 @@ CONVEYOR_INLINE void pack_tiles(const float* from, long K, long rows, float* to,
       [&](long k, Vec column) { store(to + k * stride, column); });
 }
 
+// The parts of two squares of values, given by rows, as a tile each: a row of it holds a column of both.
+template <class Low, class High>
+CONVEYOR_INLINE void store_turned(float* to, const Low& low, const High& high) {
+  Vec lower[V], upper[V];
+  for (long v = 0; v < V; ++v) {
+    lower[v] = low(v);
+    upper[v] = high(v);
+  }
+  transpose(lower);
+  transpose(upper);
+  for (long v = 0; v < V; ++v) store_parts(to + v * V, lower[v], upper[v]);
+}
+
 // The same V rows for a panel that is `width` vectors wide, in whose place g they come.
 template <class E>
 CONVEYOR_INLINE void pack_place(bool tiled, const float* from, long K, long rows, float* panel, long g, long width) {
   if (!tiled) return pack_tiles<E>(from, K, rows, panel + g * V, width * V);
   for (long k = 0; k < K; k += kTileDepth) {
-    Vec low[V], high[V];
-    for (long v = 0; v < V; ++v) {
-      low[v] = v < rows ? load(from + v * K + k, K - k) : Vec{};
-      high[v] = v < rows && k + V < K ? load(from + v * K + k + V, K - k - V) : Vec{};
-    }
-    transpose(low);
-    transpose(high);
-    for (long v = 0; v < V; ++v) store_parts(pair_at(panel, k + v, g, width), low[v], high[v]);
+    const auto values = [&](long v, long k) { return v < rows && k < K ? load(from + v * K + k, K - k) : Vec{}; };
+    store_turned(
+        pair_at(panel, k, g, width), [&](long v) { return values(v, k); }, [&](long v) { return values(v, k + V); });
   }
 }
 
@@ -165,6 +173,14 @@ void transpose_rows(const E* from, std::ptrdiff_t from_stride, long rows, long c
   turn_tiles(
       rows, count, [&](long v, long k, auto n) { return load(from + v * from_stride + k, n); },
       [&](long k, Vec column) { store(to + k * to_stride, column); });
+}
+
+// Up to kTileDepth rows of `count` values become the k of as many rows: of 16 of those a tile each, `apart` floats apart.
+inline void transpose_tiles(const float* from, std::ptrdiff_t stride, long rows, long count, float* to, long apart) {
+  for (long n = 0; n < count; n += kTileRows, to += apart) {
+    const auto values = [&](long k) { return k < rows ? load(from + k * stride + n, count - n) : Vec{}; };
+    store_turned(to, values, [&](long v) { return values(v + V); });
+  }
 }
 
 }  // namespace CONVEYOR_ISA

@@ -97,6 +97,7 @@ struct Term {
   long k;
   const float* panels;
   long first, depth;
+  const float* tiles = nullptr;  // the rows as tiles already, [rows of 16][chunks of k][part]; null: not
 
   Term(Left<E> rows_, long k_, const float* panels_, long first_ = 0)
       : rows(rows_), k(k_), panels(panels_), first(first_), depth(words<E>(k_)) {}

@@ -174,7 +174,13 @@ template <int G, class Start, class Finish>
 class TileProduct {
  public:
   TileProduct(long r0_, long r1_, const Terms<float>& terms_, const Start& start_, const Finish& finish_)
-      : start(start_), finish(finish_), terms(terms_), r0(r0_), r1(r1_), split(r0_) {
+      : start(start_),
+        finish(finish_),
+        terms(terms_),
+        given(terms.term[0].tiles),
+        r0(r0_),
+        r1(r1_),
+        split(given ? r1 : r0) {
     for (int t = 0; t < terms.count; ++t) chunks += ceil_div(terms.term[t].k, kTileDepth);
     each = ceil_div(kPair, chunks * ceil_div(G, 2));
   }
@@ -183,7 +189,7 @@ class TileProduct {
   void run(long j0, long j1) {
     const long pairs = ceil_div(r1 - r0, kPair), group = least(pairs, 1 + kGroupFloats / (2 * tile()));
     slots = group + 1;
-    tiles = scratch(static_cast<std::size_t>(2 * slots * tile()));
+    if (!given) tiles = scratch(static_cast<std::size_t>(2 * slots * tile()));
     for (long from = r0; from < r1; from += group * kPair) {
       const long end = least(from + group * kPair, r1);
       wanted = least(end + kPair, r1);
@@ -214,7 +220,7 @@ class TileProduct {
   CONVEYOR_INLINE void multiply_columns(TileSums<G>& now, long from, long j) {
     constexpr bool kBoth = First + 1 < G;
     float* const sums = reinterpret_cast<float*>(now.sums) + First * V;
-    const float* rows = tiles + (from - r0) / kPair % slots * 2 * tile();
+    const float* rows = given ? given + from / kTileRows * tile() : tiles + (from - r0) / kPair % slots * 2 * tile();
     clear_sums<Rows, kBoth>();
     for (int t = 0; t < terms.count; ++t) {
       const Term<float>& term = terms.term[t];
@@ -254,11 +260,15 @@ class TileProduct {
     for (Vec& sum : sums) sum = Vec{};
     for (int t = 0; t < terms.count; ++t) {
       const Term<float>& term = terms.term[t];
-      const float* const row = term.rows.at(r);
       const float* const panel = panel_at(term.panels, j, Panels(true).depth(term.k), term.first);
       for (long k = 0; k < term.k; ++k)
-        for (int g = 0; g < G; ++g) sums[g] += row[k] * value_at(panel, k, g, G);
+        for (int g = 0; g < G; ++g) sums[g] += row_value(term, r, k) * value_at(panel, k, g, G);
     }
+  }
+
+  float row_value(const Term<float>& term, long r, long k) const {
+    if (!given) return term.rows.at(r)[k];
+    return value_at(given + r / kTileRows * tile(), k / V * V + r % kTileRows, 0, 1)[k % V];
   }
 
   CONVEYOR_INLINE void split_row() {
@@ -274,6 +284,7 @@ class TileProduct {
   const Start& start;
   const Finish& finish;
   const Terms<float>& terms;
+  const float* const given;  // tiles of the only term's rows
   const long r0, r1;
   long chunks = 0, each, split, wanted = 0;  // rows up to `split` are split, up to `wanted` they may be
   long slots = 0;

@@ -296,6 +296,20 @@ def test_infinities_saturate(cell: str, B: int, agree: Agree) -> None:
         agree(got, want)
 
 
+def test_an_infinite_gradient_stays_infinite(agree: Agree) -> None:
+    """Of the weights and the input; where the other rows' are finite, they are as without it."""
+    tensors = leaves(problem("rnn_relu", 1, 40, 33, 48), torch.float32)
+    output = call("rnn_relu", tensors)[0]
+    cotangent = torch.randn(output.shape)
+    clean = torch.autograd.grad(output, tensors, cotangent, retain_graph=True)
+    unit = int(output[0, 0].argmax())
+    cotangent[0, 0, unit] = torch.inf
+    for got, before in zip(torch.autograd.grad(output, tensors, cotangent), clean, strict=True):
+        agree(got[got.isfinite()], before[got.isfinite()].double())
+        assert got.isinf().any()
+        assert not got.isnan().any()
+
+
 @pytest.mark.parametrize("flush", [False, True])
 def test_the_callers_floating_point_state_is_kept(flush: bool) -> None:
     tiny = torch.full((64,), 1e-40)
