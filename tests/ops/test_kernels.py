@@ -202,7 +202,8 @@ for t in (output, *(p.grad for p in lstm.parameters())):
         for isa in ("avx512", "avx512_bf16", "amx")
         if isa in _kernels.available()
     ]  # fmt: skip
-    assert runs[0] and set(runs) == {runs[0]}
+    assert runs[0]
+    assert set(runs) == {runs[0]}
 
 
 @pytest.mark.parametrize("D", [1, 2])
