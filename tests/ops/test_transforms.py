@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 from torch.func import grad, jacrev, jvp, vmap
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from conveyor import ops
+from conveyor import LSTM, ops
 from conveyor.ops.cells import by_direction
 
 Agree = Callable[[Tensor, Tensor], None]
@@ -271,3 +272,24 @@ def test_second_derivatives_in_bfloat16(agree: Agree) -> None:
         (dx,) = torch.autograd.grad(output.float().square().sum(), x, create_graph=True)
         found.append(torch.autograd.grad(dx.float().square().sum(), x)[0])
     agree(*found)
+
+
+def test_who_watches_sees_the_operator_pass() -> None:
+    """Without a gradient nothing but the kernels runs, unless a mode or the profiler looks on."""
+    lstm, input = LSTM(3, 4), torch.randn(5, 2, 3)
+    with torch.no_grad(), torch.profiler.profile() as profile:
+        lstm(input)
+    assert "conveyor::recurrent" in {event.key for event in profile.key_averages()}
+
+    class Names(TorchDispatchMode):
+        seen: list[str] = []  # noqa: RUF012
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.seen.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    with torch.no_grad(), Names() as names:
+        output, _ = lstm(input)
+    assert "conveyor.recurrent.default" in names.seen
+    with torch.no_grad():
+        assert torch.equal(lstm(input)[0], output)

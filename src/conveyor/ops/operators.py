@@ -115,10 +115,11 @@ def _given(t: Tensor) -> Tensor | None:
     return t.contiguous() if t.numel() else None
 
 
-def _forward(
+def forward(
     cell: str, input: Tensor, h_0: Tensor, c_0: Tensor, weights: Sequence[Tensor], lengths: Tensor | None,
     resets: Tensor | None, noise: Tensor | None, every: int,
 ) -> Results:  # fmt: skip
+    """What `recurrent` does on the CPU."""
     all = output, h_n, c_n, gates, cells = results(
         cell, input, h_0, c_0, weights, lengths, resets, noise, every, _empty
     )
@@ -174,7 +175,7 @@ def _backward(
     return found
 
 
-library.impl("recurrent", _forward, "CPU")
+library.impl("recurrent", forward, "CPU")
 library.impl("recurrent_backward", _backward, "CPU")
 torch.library.register_fake("conveyor::recurrent", results, lib=library)
 torch.library.register_fake("conveyor::recurrent_backward", gradients, lib=library)
