@@ -21,7 +21,7 @@ class BlockGradients {
         R(cell.fed(P)),
         S(cell.sums()),
         G(cell.gates * H),
-        units(H, kPack<E> == 1 && !sizes.alone && most >= kTileDepth),
+        units(H, !sizes.alone && most >= kTileDepth),
         inputs(sizes.I, units.tiled),
         fed(R, units.tiled),
         projects(f.weights.w_hr != nullptr),
@@ -31,16 +31,16 @@ class BlockGradients {
         shown(space.take<E>(projects ? most * H : 0)),
         own(space.take(most * cell.own())),
         sums(sums_),
-        w_ih(space.take(f.dx.data ? inputs.packed(words<E>(G)) : 0)),
+        w_ih(space.take(f.dx.data ? packed<E>(inputs, G) : 0)),
         db(space.take(f.db_ih ? S : 0)),
         down(space.take(f.dw_ih ? cell.own() : 0)),
         sums_turned(space.take<E>(f.dw_ih ? turned(S) : 0)),
         recurrent_turned(S == G || !units.tiled ? sums_turned + (S - G) * depth
                                                 : space.take<E>(f.dw_ih ? turned(G) : 0)),
-        x_panels(space.take(f.dw_ih ? inputs.packed(words<E>(most)) : 0)),
-        h_panels(space.take(f.dw_ih ? fed.packed(words<E>(most)) : 0)),
+        x_panels(space.take(f.dw_ih ? packed<E>(inputs, most) : 0)),
+        h_panels(space.take(f.dw_ih ? packed<E>(fed, most) : 0)),
         dh_turned(space.take<E>(projects && f.dw_ih ? turned(P) : 0)),
-        shown_panels(space.take(projects && f.dw_ih ? units.packed(words<E>(most)) : 0)) {}
+        shown_panels(space.take(projects && f.dw_ih ? packed<E>(units, most) : 0)) {}
 
   void prepare(const Team& team) const {
     const auto w_ih_row = [this](long k) { return f.weights.w_ih + Cell::weight_row(k, H) * sizes.I; };
@@ -90,18 +90,19 @@ class BlockGradients {
   // Rows [k, k + 32) of so many as there are, of which `width` values are wanted.
   void turn(const E* from, long stride, long count, long k, long width, E* to) const {
     const long some = least(kTileDepth, count - k);
-    if constexpr (kPack<E> == 1)
-      if (units.tiled) {
-        const long tile = ceil_div(count, kTileDepth) * kParts * kTileFloats;
-        return transpose_tiles(from, stride, some, width, to + k / kTileDepth * kParts * kTileFloats, tile);
-      }
+    if (units.tiled) {
+      constexpr long kChunk = kParts<E> * kTileFloats;
+      float* const tiles = reinterpret_cast<float*>(to) + k / kTileDepth * kChunk;
+      return transpose_tiles(from, stride, some, width, tiles, ceil_div(count, kTileDepth) * kChunk);
+    }
     for (long n = 0; n < some; n += V)
       transpose_rows(from + n * stride, stride, least(V, some - n), width, to + k + n, depth);
   }
 
   // Values that so many rows take as columns.
   long turned(long width) const {
-    return units.tiled ? ceil_div(width, kTileRows) * ceil_div(most, kTileDepth) * kParts * kTileFloats : width * depth;
+    if (!units.tiled) return width * depth;
+    return ceil_div(width, kTileRows) * ceil_div(most, kTileDepth) * kParts<E> * kTileFloats * kPack<E>;
   }
 
   // dx = W_ih^T dsums
@@ -124,7 +125,7 @@ class BlockGradients {
   void add_product(const Columns& columns, bool newest, long count, const E* turned, const float* panels,
                    const Right<float>& dw, long all, const Team& team) const {
     Term<E> term(Left<E>(turned, depth), count, panels);
-    if constexpr (kPack<E> == 1) term.tiles = columns.tiled ? turned : nullptr;
+    term.tiles = columns.tiled ? reinterpret_cast<const float*>(turned) : nullptr;
     const long blocks = ceil_div(all, kTileRows);
     const long from = team.begin(blocks) * kTileRows, to = least(team.end(blocks) * kTileRows, all);
     multiply_into(columns, from, to, 0, columns.panels, term, dw, !newest);

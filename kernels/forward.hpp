@@ -18,15 +18,15 @@ class ForwardPass {
         P(sizes.P),
         cell(f.options, H),
         R(cell.fed(P)),
-        layout(columns(cell), tiled<E>(sizes)),
-        outputs(P, tiled<E>(sizes)),
+        layout(columns(cell), by_tiles(sizes)),
+        outputs(P, by_tiles(sizes)),
         places(sizes, space),
         ahead(ticks_ahead(sizes.lanes, layout.tiled, apart(cell))),
         keeping{f.packed},
         seen(f.packed ? keeping.take<std::uint64_t>(layout.panels) : nullptr),
-        w_ih((f.packed ? keeping : space).take(layout.packed(words<E>(sizes.I)))),
-        w_hh((f.packed ? keeping : space).take(layout.packed(words<E>(R)))),
-        w_hr(space.take(f.weights.w_hr ? outputs.packed(words<E>(H)) : 0)),
+        w_ih((f.packed ? keeping : space).take(packed<E>(layout, sizes.I))),
+        w_hh((f.packed ? keeping : space).take(packed<E>(layout, R))),
+        w_hr(space.take(f.weights.w_hr ? packed<E>(outputs, H) : 0)),
         bias(space.take(layout.floats(1))),
         bias_hh(space.take(layout.floats(1))),
         zeros(space.take<E>(widest())),
@@ -47,11 +47,11 @@ class ForwardPass {
   // What is kept of the weights from call to call: each panel's fingerprint and the panels.
   static std::size_t packed_floats(const Forward<E>& f) {
     const Cell cell(f.options, f.sizes.H);
-    const typename Cell::Layout layout(columns(cell), tiled<E>(f.sizes));
+    const typename Cell::Layout layout(columns(cell), by_tiles(f.sizes));
     Workspace space{nullptr};
     space.take<std::uint64_t>(layout.panels);
-    space.take(layout.packed(words<E>(f.sizes.I)));
-    space.take(layout.packed(words<E>(cell.fed(f.sizes.P))));
+    space.take(packed<E>(layout, f.sizes.I));
+    space.take(packed<E>(layout, cell.fed(f.sizes.P)));
     return space.used;
   }
 
@@ -141,8 +141,8 @@ class ForwardPass {
     place(0, Segment{}, mine);
     team.meet();
     const long last = mine.j1, some = L == 1 ? kMany : 1, first = seen ? 0 : mine.j0;
-    float* const own_ih = panel_at(w_ih, first, layout.depth(words<E>(sizes.I)));
-    float* const own_hh = panel_at(w_hh, first, layout.depth(words<E>(R)));
+    float* const own_ih = panel_at(w_ih, first, depth_of<E>(layout.tiled, sizes.I));
+    float* const own_hh = panel_at(w_hh, first, depth_of<E>(layout.tiled, R));
     for (; mine.j0 < last; mine.j0 = mine.j1) {
       mine.j1 = least(mine.j0 + some, last);
       const long start = seen ? 0 : mine.j0;

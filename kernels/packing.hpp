@@ -46,7 +46,7 @@ CONVEYOR_INLINE void pack_tiles(const float* from, long K, long rows, float* to,
 }
 
 // The parts of two squares of values, given by rows, as a tile each: a row of it holds a column of both.
-template <class Low, class High>
+template <class E, class Low, class High>
 CONVEYOR_INLINE void store_turned(float* to, const Low& low, const High& high) {
   Vec lower[V], upper[V];
   for (long v = 0; v < V; ++v) {
@@ -55,7 +55,7 @@ CONVEYOR_INLINE void store_turned(float* to, const Low& low, const High& high) {
   }
   transpose(lower);
   transpose(upper);
-  for (long v = 0; v < V; ++v) store_parts(to + v * V, lower[v], upper[v]);
+  for (long v = 0; v < V; ++v) store_parts<E>(to + v * V, lower[v], upper[v]);
 }
 
 // The same V rows for a panel that is `width` vectors wide, in whose place g they come.
@@ -64,8 +64,8 @@ CONVEYOR_INLINE void pack_place(bool tiled, const float* from, long K, long rows
   if (!tiled) return pack_tiles<E>(from, K, rows, panel + g * V, width * V);
   for (long k = 0; k < K; k += kTileDepth) {
     const auto values = [&](long v, long k) { return v < rows && k < K ? load(from + v * K + k, K - k) : Vec{}; };
-    store_turned(
-        pair_at(panel, k, g, width), [&](long v) { return values(v, k); }, [&](long v) { return values(v, k + V); });
+    store_turned<E>(
+        pair_at<E>(panel, k, g, width), [&](long v) { return values(v, k); }, [&](long v) { return values(v, k + V); });
   }
 }
 
@@ -75,7 +75,7 @@ void pack(const Units<G>& units, const float* w, long K, float* panels, long j0,
   for (long j = j0; j < j1; ++j)
     for (int g = 0; g < G; ++g)
       pack_place<E>(units.tiled, w + (g * units.n + j * V) * K, K, least(V, units.n - j * V),
-                    panel_at(panels, j, units.depth(words<E>(K)), start), g, G);
+                    panel_at(panels, j, depth_of<E>(units.tiled, K), start), g, G);
 }
 
 // Weights [N, K], panels [j0, j1) likewise: the product with their transpose.
@@ -85,7 +85,7 @@ void pack(const Columns& columns, const float* w, long K, float* panels, long j0
     for (int g = 0; g < columns.width(j); ++g) {
       const long n = columns.first(j) + g * V;
       pack_place<E>(columns.tiled, w + n * K, K, least(V, columns.n - n),
-                    panel_at(panels, j, columns.depth(words<E>(K)), start), g, columns.width(j));
+                    panel_at(panels, j, depth_of<E>(columns.tiled, K), start), g, columns.width(j));
     }
 }
 
@@ -141,13 +141,14 @@ CONVEYOR_INLINE Vec column_words(const Row& row, long k, long K, long first, lon
 }
 
 // Of a matrix given as K rows, the columns of a panel as tiles.
-template <class Row>
+template <class E, class Row>
 void pack_pairs(const Columns& columns, const Row& row, long K, float* panel, long first, int width) {
   const auto values = [&](long k, long n) { return k < K ? load(row(k) + n, columns.n - n) : Vec{}; };
   for (long k = 0; k < K; k += kTileDepth)
     for (long v = 0; v < V; ++v)
       for (int g = 0; g < width; ++g)
-        store_parts(pair_at(panel, k + v, g, width), values(k + v, first + g * V), values(k + v + V, first + g * V));
+        store_parts<E>(pair_at<E>(panel, k + v, g, width), values(k + v, first + g * V),
+                       values(k + v + V, first + g * V));
 }
 
 // A matrix given as K rows of N values, panels [j0, j1): row(k) points to the values.
@@ -156,9 +157,9 @@ void pack_rows(const Columns& columns, const Row& row, long K, float* panels, lo
   for (long j = j0; j < j1; ++j) {
     const long first = columns.first(j);
     const int width = columns.width(j);
-    float* to = panel_at(panels, j, columns.depth(words<E>(K)));
+    float* to = panel_at(panels, j, depth_of<E>(columns.tiled, K));
     if (columns.tiled) {
-      pack_pairs(columns, row, K, to, first, width);
+      pack_pairs<E>(columns, row, K, to, first, width);
       continue;
     }
     for (long k = 0; k < K; k += kPack<E>)
@@ -176,10 +177,11 @@ void transpose_rows(const E* from, std::ptrdiff_t from_stride, long rows, long c
 }
 
 // Up to kTileDepth rows of `count` values become the k of as many rows: of 16 of those a tile each, `apart` floats apart.
-inline void transpose_tiles(const float* from, std::ptrdiff_t stride, long rows, long count, float* to, long apart) {
+template <class E>
+void transpose_tiles(const E* from, std::ptrdiff_t stride, long rows, long count, float* to, long apart) {
   for (long n = 0; n < count; n += kTileRows, to += apart) {
     const auto values = [&](long k) { return k < rows ? load(from + k * stride + n, count - n) : Vec{}; };
-    store_turned(to, values, [&](long v) { return values(v + V); });
+    store_turned<E>(to, values, [&](long v) { return values(v + V); });
   }
 }
 

@@ -24,7 +24,9 @@ constexpr bool kTiles = true;
 constexpr bool kTiles = false;
 #endif
 
-constexpr long kParts = 3;
+// Bfloat16 that hold a value: see tiles.hpp.
+template <class E>
+constexpr long kParts = kPack<E> == 1 ? 3 : 1;
 // A tile is [16, 16] pairs of bfloat16, the values k and k + 16 of a depth of 32: of a row, or of a column.
 constexpr long kTileRows = 16, kTileDepth = 32, kTileFloats = kTileRows * kTileDepth / 2;
 // A tile is as busy with one row as with all: so many are worth it.
@@ -36,39 +38,43 @@ CONVEYOR_INLINE constexpr long words(long k) {
   return ceil_div(k, kPack<E>);
 }
 
-// What matrices for tiles take more: three halves a float, of k values a whole number of tiles.
-struct Panels {
-  bool tiled;
-
-  explicit Panels(bool tiled_) : tiled(kTiles && tiled_) {}
-  long depth(long words) const { return tiled ? ceil_div(words, kTileDepth) * (kTileDepth * kParts / 2) : words; }
-};
+// Floats that k values of a vector's lane take in a panel.
+template <class E>
+CONVEYOR_INLINE constexpr long depth_of(bool tiled, long k) {
+  return tiled ? ceil_div(k, kTileDepth) * (kTileDepth * kParts<E> / 2) : words<E>(k);
+}
 
 // How the N columns of a matrix are packed: in panels of four vectors or, where N does not divide, some of them one
 // narrower; [panel][words of K][width][V], for tiles [panel][tiles of K][width][part][tile]; zero beyond N. Each panel
 // takes 4 V floats a word of its depth.
-struct Columns : Panels {
+struct Columns {
+  bool tiled;
   long n, vectors, panels;
 
   explicit Columns(long n_, bool tiled_ = false)
-      : Panels(tiled_), n(n_), vectors(ceil_div(n_, V)), panels(ceil_div(vectors, kWide)) {}
+      : tiled(kTiles && tiled_), n(n_), vectors(ceil_div(n_, V)), panels(ceil_div(vectors, kWide)) {}
   long narrow() const { return vectors / panels; }
   long wider() const { return vectors % panels; }  // the first so many panels are one wider than narrow()
   int width(long j) const { return static_cast<int>(narrow() + (j < wider())); }
   long first(long j) const { return (j * narrow() + least(j, wider())) * V; }  // column at which panel j starts
   long floats(long words) const { return panels * words * kWide * V; }
-  long packed(long words) const { return floats(depth(words)); }
 };
 
 // Panel j holds the G gates of the units from j V on: they meet in the registers of one block.
 template <int G>
-struct Units : Panels {
+struct Units {
+  bool tiled;
   long n, panels;
 
-  explicit Units(long n_, bool tiled_ = false) : Panels(tiled_), n(n_), panels(ceil_div(n_, V)) {}
+  explicit Units(long n_, bool tiled_ = false) : tiled(kTiles && tiled_), n(n_), panels(ceil_div(n_, V)) {}
   long floats(long words) const { return panels * words * kWide * V; }
-  long packed(long words) const { return floats(depth(words)); }
 };
+
+// Floats that the panels of a matrix of k rows take.
+template <class E, class Layout>
+CONVEYOR_INLINE long packed(const Layout& layout, long k) {
+  return layout.floats(depth_of<E>(layout.tiled, k));
+}
 
 // Rows of A: each a pointer of its own or, where there is no table of them, `stride` values apart.
 template <class E>

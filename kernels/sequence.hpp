@@ -28,10 +28,7 @@ struct Workspace {
 constexpr long kPrivateWeights = 1 << 20;
 
 // Whether the products of a tick go by tiles: not where a row's result must not depend on how many there are.
-template <class E>
-bool tiled(const Sizes& sizes) {
-  return kTiles && kPack<E> == 1 && !sizes.alone && sizes.lanes.count >= kRowsForTiles;
-}
+inline bool by_tiles(const Sizes& sizes) { return kTiles && !sizes.alone && sizes.lanes.count >= kRowsForTiles; }
 
 inline bool by_lanes(const Sizes& sizes, int gates, const Team& team) {
   return team.size == 1 || (sizes.lanes.count >= kRows * team.size && gates * sizes.H * sizes.H <= kPrivateWeights);

@@ -50,7 +50,12 @@ struct Parts {
 #endif
 };
 
+template <class E>
 CONVEYOR_INLINE void store_parts(float* to, Vec low, Vec high) {
+  if constexpr (kParts<E> == 1) {
+    const Bits lower = __builtin_convertvector(halves(low), Bits), upper = __builtin_convertvector(halves(high), Bits);
+    return store(to, as<Vec>(lower | upper << 16));
+  }
   Parts parts{low, high};
   store(to, as<Vec>(parts.take_first()));
   store(to + kTileFloats, as<Vec>(parts.take()));
@@ -58,23 +63,25 @@ CONVEYOR_INLINE void store_parts(float* to, Vec low, Vec high) {
 }
 
 // The parts of k values of a row, [chunks of 32][part] a tile of rows each, zero beyond k.
-inline void split_row(const float* row, long k, float* to) {
-  for (long from = 0; from < k; from += kTileDepth, to += kParts * kTileFloats)
-    store_parts(to, load(row + from, k - from), k - from > V ? load(row + from + V, k - from - V) : Vec{});
+template <class E>
+CONVEYOR_INLINE void split_row(const E* row, long k, float* to) {
+  for (long from = 0; from < k; from += kTileDepth, to += kParts<E> * kTileFloats)
+    store_parts<E>(to, load(row + from, k - from), k - from > V ? load(row + from + V, k - from - V) : Vec{});
 }
 
 // Where a panel of `width` vectors has the values k and k + 16 of vector g, k % 32 < 16.
-template <class Float>
+template <class E, class Float>
 CONVEYOR_INLINE Float* pair_at(Float* panel, long k, long g, long width) {
-  return panel + (k / kTileDepth * width + g) * (kParts * kTileFloats) + k % kTileDepth * V;
+  return panel + (k / kTileDepth * width + g) * (kParts<E> * kTileFloats) + k % kTileDepth * V;
 }
 
 // The values k of vector g as they were.
+template <class E>
 CONVEYOR_INLINE Vec value_at(const float* panel, long k, long g, long width) {
   const bool high = k % kTileDepth >= V;
-  const float* const pair = pair_at(panel, high ? k - V : k, g, width);
+  const float* const pair = pair_at<E>(panel, high ? k - V : k, g, width);
   Vec all = {};
-  for (long part = 0; part < kParts; ++part) {
+  for (long part = 0; part < kParts<E>; ++part) {
     const Bits halves = as<Bits>(load(pair + part * kTileFloats));
     all += as<Vec>(high ? halves & 0xffff0000u : halves << 16);
   }
@@ -94,7 +101,7 @@ CONVEYOR_INLINE const float* tile_at(const float* tiles, long tile) { return til
   if constexpr (Rows > 1) _tile_loadd(5, tile_at(more, part), 64)
 #define CONVEYOR_LOAD_COLUMNS(part)           \
   _tile_loadd(6, tile_at(columns, part), 64); \
-  if constexpr (Both) _tile_loadd(7, tile_at(columns, kParts + part), 64)
+  if constexpr (Both) _tile_loadd(7, tile_at(columns, kParts<E> + part), 64)
 #define CONVEYOR_MULTIPLY                          \
   _tile_dpbf16ps(0, 4, 6);                         \
   if constexpr (Both) _tile_dpbf16ps(1, 4, 7);     \
@@ -103,26 +110,30 @@ CONVEYOR_INLINE const float* tile_at(const float* tiles, long tile) { return til
 
 // sums += tiles of rows [16, k], `next` floats apart, times one or both vectors of columns from `columns` on, in a panel
 // of G. Tiles are multiplied beside what the vector registers do: meanwhile() is called for each chunk.
-template <int Rows, bool Both, int G, class Meanwhile>
+template <class E, int Rows, bool Both, int G, class Meanwhile>
 CONVEYOR_INLINE void add_tiles(long chunks, const float* rows, long next, const float* columns, float* sums,
                                const Meanwhile& meanwhile) {
   CONVEYOR_TILES_READ;
-  for (; chunks > 0; --chunks, rows = tile_at(rows, kParts), columns = tile_at(columns, G * kParts)) {
+  for (; chunks > 0; --chunks, rows = tile_at(rows, kParts<E>), columns = tile_at(columns, G * kParts<E>)) {
     [[maybe_unused]] const float* const more = rows + next;
     CONVEYOR_LOAD_COLUMNS(0);
-    CONVEYOR_LOAD_ROWS(2);
-    CONVEYOR_MULTIPLY;
-    CONVEYOR_LOAD_ROWS(1);
-    CONVEYOR_MULTIPLY;
+    if constexpr (kParts<E> > 1) {
+      CONVEYOR_LOAD_ROWS(2);
+      CONVEYOR_MULTIPLY;
+      CONVEYOR_LOAD_ROWS(1);
+      CONVEYOR_MULTIPLY;
+    }
     CONVEYOR_LOAD_ROWS(0);
     CONVEYOR_MULTIPLY;
-    CONVEYOR_LOAD_COLUMNS(1);
-    CONVEYOR_MULTIPLY;
-    CONVEYOR_LOAD_ROWS(1);
-    CONVEYOR_MULTIPLY;
-    CONVEYOR_LOAD_COLUMNS(2);
-    CONVEYOR_LOAD_ROWS(0);
-    CONVEYOR_MULTIPLY;
+    if constexpr (kParts<E> > 1) {
+      CONVEYOR_LOAD_COLUMNS(1);
+      CONVEYOR_MULTIPLY;
+      CONVEYOR_LOAD_ROWS(1);
+      CONVEYOR_MULTIPLY;
+      CONVEYOR_LOAD_COLUMNS(2);
+      CONVEYOR_LOAD_ROWS(0);
+      CONVEYOR_MULTIPLY;
+    }
     if (chunks % 4 == 0) _tile_stored(0, sums, 64 * G);
     meanwhile();
   }
@@ -170,10 +181,10 @@ struct TileSums {
 };
 
 // The same on tiles. While some are multiplied, vector registers finish the rows before, and split those that follow.
-template <int G, class Start, class Finish>
+template <int G, class E, class Start, class Finish>
 class TileProduct {
  public:
-  TileProduct(long r0_, long r1_, const Terms<float>& terms_, const Start& start_, const Finish& finish_)
+  TileProduct(long r0_, long r1_, const Terms<E>& terms_, const Start& start_, const Finish& finish_)
       : start(start_),
         finish(finish_),
         terms(terms_),
@@ -202,7 +213,7 @@ class TileProduct {
  private:
   static constexpr long kPair = 2 * kTileRows, kGroupFloats = 1 << 15;
 
-  long tile() const { return chunks * kParts * kTileFloats; }
+  long tile() const { return chunks * kParts<E> * kTileFloats; }
 
   void multiply(long from, long to, long j) {
     while (split < to) split_row();
@@ -223,14 +234,14 @@ class TileProduct {
     const float* rows = given ? given + from / kTileRows * tile() : tiles + (from - r0) / kPair % slots * 2 * tile();
     clear_sums<Rows, kBoth>();
     for (int t = 0; t < terms.count; ++t) {
-      const Term<float>& term = terms.term[t];
+      const Term<E>& term = terms.term[t];
       const long some = ceil_div(term.k, kTileDepth);
-      const float* const panel = panel_at(term.panels, j, Panels(true).depth(term.k), term.first);
-      add_tiles<Rows, kBoth, G>(some, rows, tile(), tile_at(panel, First * kParts), sums, [&] {
+      const float* const panel = panel_at(term.panels, j, depth_of<E>(true, term.k), term.first);
+      add_tiles<E, Rows, kBoth, G>(some, rows, tile(), tile_at(panel, First * kParts<E>), sums, [&] {
         finish_rows(each);
         for (long n = 0; n < each && split < wanted; ++n) split_row();
       });
-      rows = tile_at(rows, some * kParts);
+      rows = tile_at(rows, some * kParts<E>);
     }
     store_sums<Rows, kBoth, G>(sums);
     if constexpr (First + 2 < G) multiply_columns<Rows, First + 2>(now, from, j);
@@ -243,7 +254,7 @@ class TileProduct {
       Vec sums[G];
       start(before.r0, before.j, sums);
       Vec(&products)[G] = before.sums[before.r0 - before.first];
-      if (any_nan(products)) multiply_row(before.r0, before.j, products);
+      if (kParts<E> > 1 && any_nan(products)) multiply_row(before.r0, before.j, products);
       for (int g = 0; g < G; ++g) sums[g] += products[g];
       finish(before.r0, before.j, sums);
     }
@@ -259,16 +270,16 @@ class TileProduct {
   __attribute__((noinline)) void multiply_row(long r, long j, Vec (&sums)[G]) const {
     for (Vec& sum : sums) sum = Vec{};
     for (int t = 0; t < terms.count; ++t) {
-      const Term<float>& term = terms.term[t];
-      const float* const panel = panel_at(term.panels, j, Panels(true).depth(term.k), term.first);
+      const Term<E>& term = terms.term[t];
+      const float* const panel = panel_at(term.panels, j, depth_of<E>(true, term.k), term.first);
       for (long k = 0; k < term.k; ++k)
-        for (int g = 0; g < G; ++g) sums[g] += row_value(term, r, k) * value_at(panel, k, g, G);
+        for (int g = 0; g < G; ++g) sums[g] += row_value(term, r, k) * value_at<E>(panel, k, g, G);
     }
   }
 
-  float row_value(const Term<float>& term, long r, long k) const {
-    if (!given) return term.rows.at(r)[k];
-    return value_at(given + r / kTileRows * tile(), k / V * V + r % kTileRows, 0, 1)[k % V];
+  float row_value(const Term<E>& term, long r, long k) const {
+    if (!given) return load(term.rows.at(r) + k, 1)[0];
+    return value_at<E>(given + r / kTileRows * tile(), k / V * V + r % kTileRows, 0, 1)[k % V];
   }
 
   CONVEYOR_INLINE void split_row() {
@@ -276,14 +287,14 @@ class TileProduct {
     float* to = tiles + (n / kPair % slots * 2 + n / kTileRows % 2) * tile() + n % kTileRows * V;
     for (int t = 0; t < terms.count; ++t) {
       conveyor::CONVEYOR_ISA::split_row(terms.term[t].rows.at(split), terms.term[t].k, to);
-      to += ceil_div(terms.term[t].k, kTileDepth) * kParts * kTileFloats;
+      to += ceil_div(terms.term[t].k, kTileDepth) * kParts<E> * kTileFloats;
     }
     ++split;
   }
 
   const Start& start;
   const Finish& finish;
-  const Terms<float>& terms;
+  const Terms<E>& terms;
   const float* const given;  // tiles of the only term's rows
   const long r0, r1;
   long chunks = 0, each, split, wanted = 0;  // rows up to `split` are split, up to `wanted` they may be
