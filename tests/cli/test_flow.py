@@ -159,7 +159,7 @@ def test_full_disk_keeps_the_checkpoint(capsys: pytest.CaptureFixture[str], monk
     last = checkpoint.last(run)
     assert capsys.readouterr().err == (
         f"conveyor: [write] {last}: No space left on device; the earlier file is unharmed; "
-        "make room, then go on with --resume\n"
+        "make room; a training goes on with --resume\n"
     )
     assert [file.name for file in last.parent.iterdir()] == [last.name]
     assert train("--resume", str(run)) == 0

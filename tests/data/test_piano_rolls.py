@@ -132,7 +132,7 @@ WRONG = {
     r"expected a matrix \[T, 88\] of numbers, got \(1,\)": np.array("a word"),
     "expected notes and two frames or more, got no note": np.zeros((5, KEYS)),
     "got 1 frames": piece(7, 1),
-    "got no note; leave": np.zeros((0, KEYS)),
+    "got no note; give": np.zeros((0, KEYS)),
 }
 
 

@@ -104,7 +104,11 @@ MISTAKES = {
     "empty": ({"a__fa": ">a\n\n>b\nAC\n"}, r"a.fa, line 1: an empty sequence"),
     "no header": ({"a__fa": "\nACDE\n>b\nAC\n"}, r"a.fa, line 2: expected a FASTA header such as '>name', got 'ACDE'"),
     "empty file": ({"a__fa": ""}, r"a.fa: expected a FASTA header such as '>name', got an empty file"),
-    "two of a name": ({"a__fa": ">a\nAC\n>a\nAD\n"}, r"a.fa: a second chain a; give each a name of its own"),
+    "two of a name": ({"a__fa": ">a\nAC\n>a\nAD\n"}, r"a.fa, line 3: a second chain a, the first is in .*a.fa, line 1"),
+    "two of a name, with structures": (
+        {"a__fa": ">a\nAC\n>a\nAD\n", "a__ss": ">a\nHH\n>a\nHH\n"},
+        r"a.fa, line 3: a second chain a, the first",
+    ),
     "no name": ({"a__fa": ">\nAC\n"}, r"a.fa, line 1: a header without a name"),
     "unknown state": (
         {"a__fa": ">a\nACDE\n", "a__ss3": ">a\nHHTE\n"},
@@ -137,7 +141,7 @@ def test_bad_records_are_left_out(tmp_path: Path) -> None:
     bad = BadRecords(skip=True)
     assert proteins.read([file], bad) == [Chain("good", "ACDE", "", "HHHH"), Chain("last", "AC", "", "EE")]
     assert bad.count == 5  # the odd one twice: its structure, and that it has none then
-    assert "a.ss" in bad.summary()
+    assert "a.fa, line 7: a second chain good" in bad.summary()
 
 
 def test_no_such_file_and_no_text(tmp_path: Path) -> None:

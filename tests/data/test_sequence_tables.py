@@ -83,7 +83,10 @@ def test_labels_alone(tmp_path: Path) -> None:
         ("id,x,x\n1,2,3\n", "line 1: expected column names, all different, got id, x, x"),
         ("id,x,label\n1,2,a\n1,a\n", "a.csv, line 3: expected 3 columns, as in line 1, got 2"),
         ("id,x,label\n1,2,a,4\n", "a.csv, line 2: expected 3 columns, as in line 1, got 4"),
-        ("id,x,label\n1,2,a\n1,?,a\n", "line 3, column 'x': expected a number, got '\\?'; see --missing"),
+        (
+            "id,x,label\n1,2,a\n1,?,a\n",
+            "line 3, column 'x': expected a number, got '\\?'; fill it in, or train with --missing",
+        ),
         ("id,x,label\n1,2,a\n1,NaN,a\n", "line 3, column 'x': expected a number, got 'NaN'"),
         ("id,x,label\n1,2,a\n1,,a\n", "line 3, column 'x': expected a number, got ''"),
         ("id,x,label\n1,two,a\n", "line 2, column 'x': expected a number, got 'two'; .*--channels"),

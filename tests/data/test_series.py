@@ -98,7 +98,7 @@ def test_a_long_test_file_goes_on(tmp_path: Path) -> None:
 
 
 MISTAKES = {
-    "unique_id,ds\na,1\n": "a.csv: expected the columns unique_id, ds, y; y missing, got: unique_id, ds; name yours",
+    "unique_id,ds\na,1\n": "a.csv: expected the columns unique_id, ds, y; y missing, got: unique_id, ds; rename yours",
     "unique_id,ds,y\na,1,1\na,2,2\na,2,3\n": "a.csv, line 4: series a has 2 twice",
     "unique_id,ds,y\na,1,1\na,2,2\na,3,3\na,5,4\n": "line 5: a gap: series a: expected a step of 1 behind 3, got 5",
     "unique_id,ds,y\na,2024-01-01,1\na,2024-01-02,2\na,2024-01-03,3\na,2024-01-09,4\n": "line 5: a gap",

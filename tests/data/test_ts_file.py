@@ -53,7 +53,7 @@ def test_missing_values_are_filled_if_asked(tmp_path: Path) -> None:
     [
         (
             f"{HEADER}1,?,3:4,5,6:left\n",
-            "line 7, channel 1, step 2: expected a number .*, got nan; --missing fill",
+            "line 7, channel 1, step 2: expected a number .*, got nan; fill it in, or train with --missing fill",
         ),
         (f"{HEADER}1,2:4,nan:left\n", "a.ts, line 7, channel 2, step 2: expected a number"),
         (f"{HEADER}{CASE}1,2,3:4,5:left\n", "line 8: expected as many values in channel 2 as in channel 1, 3, got 2"),
@@ -90,5 +90,5 @@ def test_bad_cases_are_left_out_and_counted(tmp_path: Path) -> None:
 
 
 def test_a_channel_without_any_value_cannot_be_filled(tmp_path: Path) -> None:
-    with pytest.raises(ConveyorError, match=r"line 7, channel 2, step 1: .*all of it is missing"):
+    with pytest.raises(ConveyorError, match=r"line 7, channel 2, step 1: .*fill in one of the channel's values"):
         read(tmp_path, f"{HEADER}1,2:?,?:left\n", fill=True)

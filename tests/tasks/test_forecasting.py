@@ -15,6 +15,7 @@ from torch import nn
 import conveyor
 from conveyor.data import series as tables
 from conveyor.data.distributions import Transform
+from conveyor.data.records import BadRecords
 from conveyor.data.series import Columns
 from conveyor.data.windows import Cuts, Part, Row
 from conveyor.errors import ConveyorError
@@ -278,7 +279,7 @@ def test_an_ensemble_is_the_mean_of_its_networks() -> None:
 
 def test_other_data_are_scored_by_their_ends(tmp_path: Path) -> None:
     model = made()
-    split = task.read_test(model.config, FACTS, [waves(tmp_path, 2, 25)])
+    split = task.read_test(model.config, FACTS, [waves(tmp_path, 2, 25)], BadRecords(False))
     assert [row.end for row in split.rows] == [22, 22]
     assert score(task, model.config, model.network, split)["smape"] > 0
 
@@ -299,6 +300,15 @@ def test_a_series_shorter_than_the_horizon(tmp_path: Path) -> None:
     assert "3 series" in data.summary
     assert "1 bad records left out, the first: [data] series short" in data.summary
     assert len(made().predict(pl.DataFrame({"unique_id": "a", "ds": [1], "y": [5.0]}))[0].table) == 3, "it is forecast"
+
+
+def test_series_that_are_wrong_are_not_forecast(capsys: pytest.CaptureFixture[str]) -> None:
+    given = pl.DataFrame({"unique_id": ["a", "a", "b"], "ds": [1, 2, 1], "y": [5.0, None, 5.0]})
+    with pytest.raises(ConveyorError, match="got nothing; fill it in, or train with --fill-gaps, or leave such rec"):
+        made().predict(given)
+    [result] = made().predict(given, skip_bad=True)
+    assert result.table["unique_id"].unique().to_list() == ["b"]
+    assert capsys.readouterr().err.startswith("1 bad records left out, the first: [series] the table, line 2, y: ")
 
 
 def test_limit_counts_series(tmp_path: Path) -> None:

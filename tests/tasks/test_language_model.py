@@ -12,6 +12,7 @@ import torch
 
 from conveyor.cli import main
 from conveyor.data import tokenizer
+from conveyor.data.records import BadRecords
 from conveyor.data.streams import Streams
 from conveyor.errors import ConveyorError
 from conveyor.nn.sampling import draw
@@ -221,7 +222,7 @@ def test_text_that_changed_is_refused(tmp_path: Path) -> None:
 def test_characters_unknown_to_training_cost_but_do_not_fail(tmp_path: Path) -> None:
     network = with_frequencies([0.2, 0.2, 0.2, 0.2, 0.2])
     (tmp_path / "new.txt").write_text("abXYcd")
-    split = task.read_test(small(), FACTS, [f"{tmp_path}/new.txt"])
+    split = task.read_test(small(), FACTS, [f"{tmp_path}/new.txt"], BadRecords(False))
     assert score(task, small(), network, split)["perplexity"] == pytest.approx(5, rel=1e-6)
 
 

@@ -18,6 +18,7 @@ import conveyor
 from conveyor.data import midi
 from conveyor.data.midi import KEYS, LOWEST, Roll
 from conveyor.data.piano_rolls import batches
+from conveyor.data.records import BadRecords
 from conveyor.errors import ConveyorError
 from conveyor.tasks import music as task
 from conveyor.training.fit import fit
@@ -169,7 +170,8 @@ def test_learns_a_scale(tmp_path: Path, head: str) -> None:
     assert (tmp_path / "run" / "piano-roll.png").read_bytes().startswith(b"\x89PNG")
     composed = midi.read(tmp_path / "run" / "composed.mid", 4)
     assert len(composed.frames) > 6
-    assert model.task.read_test(model.config, model.facts, [str(tmp_path / "a.mid")]).lengths.tolist() == [12]
+    split = model.task.read_test(model.config, model.facts, [str(tmp_path / "a.mid")], BadRecords(False))
+    assert split.lengths.tolist() == [12]
 
 
 def with_certain(head: str, keys: list[int]) -> Model:
@@ -320,13 +322,16 @@ def test_music_that_changed_is_refused(tmp_path: Path) -> None:
 
 def test_nothing_to_continue(tmp_path: Path) -> None:
     model = Model(task, small(), {}, network())
-    with pytest.raises(ConveyorError, match=r"none.mid: cannot be read \(No such file"):
+    with pytest.raises(ConveyorError, match=r"none.mid: no such file or folder that may be read; check the path$"):
         model.predict(str(tmp_path / "none.mid"))
     drums = mido.MidiFile()
     drums.tracks.append(mido.MidiTrack([mido.Message("note_on", note=40, channel=9)]))
     drums.save(tmp_path / "drums.mid")
     with pytest.raises(ConveyorError, match=r"drums.mid: expected notes, got none but perhaps drums"):
         model.predict(str(tmp_path / "drums.mid"))
+    assert [one.name for one in model.predict(str(tmp_path / "drums.mid"), "-", length=2, skip_bad=True)] == ["-"]
+    with pytest.raises(ConveyorError, match=r"nothing left to predict from, 1 bad records left out, .*drums.mid"):
+        model.predict(str(tmp_path), skip_bad=True)
 
 
 def test_jsb_chorales_in_seconds(conveyor_data: Path, tmp_path: Path) -> None:

@@ -208,13 +208,15 @@ def test_structure_or_profile_missing(tmp_path: Path) -> None:
     """Of a chain without structure nothing can be learned; and where one has a profile all have to have it."""
     file = write(tmp_path)
     (tmp_path / "c3.hmm").write_text(f"{' '.join(['0.25'] * 24)}\n" * 9)
-    with pytest.raises(ConveyorError, match=r"c0: expected the profiles jnet, but there is no jnet; .*--profiles none"):
+    with pytest.raises(
+        ConveyorError, match=r"a.fasta, line 1: c0: expected the profiles jnet, but there is no jnet; .*--profiles none"
+    ):
         task.read(options(file))
     config = options(file)
     config.profiles = "none"
     assert task.read(config).facts["profiles"] == []
     (tmp_path / "a.ss").unlink()
-    with pytest.raises(ConveyorError, match="c0: no structure to learn from"):
+    with pytest.raises(ConveyorError, match=r"a\.fasta, line 1: c0: no structure to learn from"):
         task.read(config)
 
 
@@ -228,6 +230,9 @@ def test_prediction_asks_for_what_training_had(tmp_path: Path) -> None:
     [result] = model.predict(f"{tmp_path}/a.fa")
     assert len(result.ss3) == 2
     assert result.ss8 == ""
+    (tmp_path / "b.fa").write_text(">a\nAC\n>b\nA1\n>c\nAC\n")
+    [result] = model.predict(f"{tmp_path}/b.fa", skip_bad=True)  # b is no sequence, c has no profile
+    assert result.name == "a"
     with pytest.raises(ConveyorError, match=r"residue 3 is '1'"):
         model.predict("AC1")
     with pytest.raises(ConveyorError, match="no such file"):

@@ -18,6 +18,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.functional import pad as pad_rows
 
 from conveyor.data.batches import Batches, pad
+from conveyor.data.records import BadRecords
 from conveyor.nn import LSTM
 from conveyor.training.options import ReadingOptions, TrainingOptions, check
 from conveyor.training.task import Data, Model, Outcome, Smoke
@@ -60,7 +61,7 @@ def read(config: Config, facts: dict[str, Any] | None = None) -> Data:
     return Data(batches(train, 1), batches(valid, None), batches(test, None), {}, "44 rows")
 
 
-def read_test(config: Config, facts: dict[str, Any], data: Sequence[str]) -> Batches:
+def read_test(config: Config, facts: dict[str, Any], data: Sequence[str], bad: BadRecords) -> Batches:
     """The same."""
     return read(config).test  # type: ignore[return-value]
 
@@ -102,7 +103,7 @@ def scores(sums: dict[str, Any]) -> dict[str, float]:
     return {"loss": sums["nats"] / sums["steps"]}
 
 
-def predict(model: Model, inputs: Sequence[Any], options: PredictOptions) -> list[Any]:
+def predict(model: Model, inputs: Sequence[Any], options: PredictOptions, bad: BadRecords) -> list[Any]:
     """Nothing."""
     return []
 

@@ -17,7 +17,10 @@ from conveyor.training.fit import new_run
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_full_disk(number: int, tmp_path: Path) -> None:
-    with pytest.raises(ConveyorError, match=r"; make room, then go on with --resume$"), files.writing(tmp_path / "a"):
+    with (
+        pytest.raises(ConveyorError, match=r"; make room; a training goes on with --resume$"),
+        files.writing(tmp_path / "a"),
+    ):
         raise OSError(number, os.strerror(number))
 
 

@@ -23,7 +23,7 @@ class Evaluate(Generic[O]):
     data: tuple[str, ...] = ()
     """Score this instead of the run's own test part."""
     skip_bad: bool = False
-    """Leave out records that are wrong."""
+    """Leave out records that are wrong, and count them."""
     task: O
 
 
@@ -33,6 +33,7 @@ def run(args: list[str]) -> None:
         return
     from conveyor.cli._parse import parse
     from conveyor.data import catalog
+    from conveyor.data.records import BadRecords
     from conveyor.training.scoring import score
 
     model = tasks.load(args[0])
@@ -40,8 +41,9 @@ def run(args: list[str]) -> None:
     of_task = getattr(task, "EvaluateOptions", AsItIs)
     asked = parse(Evaluate[of_task], args[1:], "conveyor evaluate RUN", Evaluate(task=of_task()))  # type: ignore[valid-type]
     config = replace(config, reading=replace(config.reading, skip_bad=config.reading.skip_bad or asked.skip_bad))
-    given = catalog.locate(asked.data)
-    split = task.read_test(config, facts, given) if given else task.read(config, facts).test
+    given, bad = catalog.locate(asked.data), BadRecords(config.reading.skip_bad)
+    split = task.read_test(config, facts, given, bad) if given else task.read(config, facts).test
+    bad.tell()
     evaluate = getattr(task, "evaluate", None)
     scores = evaluate(model, split, asked.task) if evaluate else score(task, config, network, split)
     width = max(map(len, scores))

@@ -23,6 +23,8 @@ class Predict(Generic[O]):
     """What to predict from: texts, or files, as the task takes them."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """File for the predictions, in place of the terminal; its ending chooses among the formats of the field."""
+    skip_bad: bool = False
+    """Leave out records that are wrong, and count them."""
     task: O
 
 
@@ -44,7 +46,7 @@ def run(args: list[str]) -> None:
         raise ConveyorError(
             f"[predict] --output: expected a name that ends in {', '.join(endings)}, got {asked.output}"
         )
-    results = model.task.predict(model, asked.inputs, asked.task)
+    results = model.predict(*asked.inputs, skip_bad=asked.skip_bad, **vars(asked.task))
     if asked.output:
         model.task.save(results, asked.output)
         return

@@ -57,7 +57,7 @@ class Reader(NamedTuple):
             raise ConveyorError(f"[data] {files}: expected sequences, got none{self.bad.summary()}")
         for name, (_, where) in labels.items():
             with self.bad.record():
-                raise ConveyorError(f"[data] {where}: a label for {name!r}, but no sequence has this id")
+                raise ConveyorError(f"[data] {where}: a label for {name!r}, but no sequence has this id; mend it")
         declared = {name: file for table in found for name, file in table.declared.items()}
         return Records(like.kind, like.channels, records, declared)
 
@@ -85,13 +85,13 @@ class Reader(NamedTuple):
             with self.bad.record():
                 if record.label is None:
                     raise ConveyorError(
-                        f"[data] {record.where}: no label; add it in column {self.columns.label!r} (or name yours with "
-                        "--label-column), or in a table of id and label"
+                        f"[data] {record.where}: no label; add it in column {self.columns.label!r} or in a table of id "
+                        "and label, or train with --label-column"
                     )
                 if classes is not None and record.label not in classes:
                     raise ConveyorError(
                         f"[data] {record.where}: the label {record.label!r} is of none of the classes trained on "
-                        f"({_some(classes)}); mend it, or add such sequences to the training part"
+                        f"({_some(classes)}); mend it, or train on such sequences too"
                     )
                 kept.append(record)
         return kept
@@ -170,7 +170,7 @@ def digest(parts: Parts) -> str:
 def files_of(path: Path) -> list[Path]:
     """A file, or those in a folder that can be read."""
     if not os.path.exists(path):  # not Path.exists, which raises where it may not look
-        raise ConveyorError(f"[data] {path}: no such file or folder that may be read; check the path given to --data")
+        raise ConveyorError(f"[data] {path}: no such file or folder that may be read; check the path")
     if path.is_file():
         if path.suffix not in SUFFIXES:
             raise ConveyorError(f"[data] {path}: expected a file of {', '.join(SUFFIXES)}, got {path.suffix or 'none'}")
@@ -199,7 +199,7 @@ def _too_few(where: str, name: str, count: int, wanted: list[str]) -> str:
     parts = " and ".join(["train", *wanted])
     return (
         f"[data] {where}: class {name!r} has {count or 'no'} sequence{'s' * (count > 1)}, too few to {parts} with; "
-        f"expected {len(wanted) + 1} or more; add some, or take the class out"
+        f"expected {len(wanted) + 1} or more; add some"
     )
 
 

@@ -52,7 +52,7 @@ def read(path: Path, steps: int) -> Roll:
     tempos = [message.tempo for track in file.tracks for message in track if message.type == "set_tempo"]
     notes = [note for number, track in enumerate(file.tracks) for note in _notes(track, f"{path}, track {number}")]
     if not notes:
-        raise ConveyorError(f"[midi] {path}: expected notes, got none but perhaps drums; leave the file out")
+        raise ConveyorError(f"[midi] {path}: expected notes, got none but perhaps drums; give another file")
     table = np.array(notes)
     start = np.round(table[:, 1] * (steps / file.ticks_per_beat)).astype(np.int64)
     end = np.maximum(start + 1, np.round(table[:, 2] * (steps / file.ticks_per_beat)).astype(np.int64))
@@ -72,12 +72,12 @@ def _parse(path: Path) -> Any:
     except OSError as error:
         raise ConveyorError(f"[midi] {path}: cannot be read ({error.strerror}); check the path") from None
     if not content:
-        raise ConveyorError(f"[midi] {path}: the file is empty; copy it again, or leave it out")
+        raise ConveyorError(f"[midi] {path}: the file is empty; copy it again")
     try:
         file = mido.MidiFile(file=io.BytesIO(content))
     except (EOFError, OSError, ValueError, LookupError, TypeError, mido.KeySignatureError) as error:
         said = str(error) or "it ends too early"
-        raise ConveyorError(f"[midi] {path}: expected MIDI, but {said}; copy the file again, or leave it out") from None
+        raise ConveyorError(f"[midi] {path}: expected MIDI, but {said}; copy the file again") from None
     if file.type == 2:
         raise ConveyorError(f"[midi] {path}: expected MIDI of type 0 or 1, got 2, which is many pieces; split the file")
     if file.ticks_per_beat <= 0:
@@ -100,7 +100,7 @@ def _notes(track: Any, where: str) -> list[tuple[int, int, int]]:
         if not 0 <= key < KEYS:
             raise ConveyorError(
                 f"[midi] {where}, tick {now:,}: expected notes {LOWEST} to {LOWEST + KEYS - 1}, the keys of a piano, "
-                f"got {message.note}; transpose the piece, or leave it out"
+                f"got {message.note}; transpose the piece"
             )
         before = sounding.pop((message.channel, key), None)  # struck again, or released
         if before is not None:

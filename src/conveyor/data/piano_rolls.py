@@ -45,7 +45,7 @@ def read_parts(
     it themselves. At most `limit` of each."""
     if _is_mat(paths):
         return Parts(*(read_mat(paths[0], part, limit, bad) for part in PARTS))
-    return Parts(*(_read_all(files[:limit], steps, bad) for files in _given(paths) or _dealt(_found(paths), *shares)))
+    return Parts(*(_read_all(files[:limit], steps, bad) for files in _given(paths) or _dealt(found(paths), *shares)))
 
 
 def read_test(paths: Sequence[Path], steps: int, bad: BadRecords) -> list[np.ndarray]:
@@ -53,7 +53,7 @@ def read_test(paths: Sequence[Path], steps: int, bad: BadRecords) -> list[np.nda
     if _is_mat(paths):
         return read_mat(paths[0], "test", None, bad)
     given = _given(paths)
-    return _read_all(given[-1] if given else _found(paths), steps, bad)
+    return _read_all(given[-1] if given else found(paths), steps, bad)
 
 
 def _read_all(files: Sequence[Path], steps: int, bad: BadRecords) -> list[np.ndarray]:
@@ -76,7 +76,7 @@ def _given(paths: Sequence[Path]) -> list[list[Path]] | None:
     folders = [path / part for path in paths[:1] for part in PARTS]
     if len(paths) != 1 or not all(map(os.path.isdir, folders)):
         return None
-    return [_found([folder]) for folder in folders]
+    return [found([folder]) for folder in folders]
 
 
 def _dealt(files: list[Path], valid_share: float, test_share: float) -> list[list[Path]]:
@@ -86,7 +86,8 @@ def _dealt(files: list[Path], valid_share: float, test_share: float) -> list[lis
     return [order[:first], order[first:second], order[second:]]
 
 
-def _found(paths: Sequence[Path]) -> list[Path]:
+def found(paths: Sequence[Path]) -> list[Path]:
+    """The files of all paths, those in folders sorted."""
     return [file for path in paths for file in _files(path)]
 
 
@@ -97,12 +98,12 @@ def _files(path: Path) -> Iterator[Path]:
         yield path
         return
     files = [file for file in sorted(path.rglob("*")) if file.is_file() and not file.name.startswith(".")]
-    found = [file for file in files if file.suffix.lower() in (".mid", ".midi")]
-    if not found:
+    pieces = [file for file in files if file.suffix.lower() in (".mid", ".midi")]
+    if not pieces:
         mats = ", ".join(str(file) for file in files if file.suffix.lower() == ".mat")
         remedy = f"give one of {mats}" if mats else "give a folder with MIDI files, or a .mat file"
         raise ConveyorError(f"[piano roll] {path}: expected .mid or .midi files in this folder, got none; {remedy}")
-    yield from found
+    yield from pieces
 
 
 # MATLAB
@@ -137,18 +138,20 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _roll(cell: Any, where: str) -> np.ndarray:
     if not isinstance(cell, np.ndarray) or cell.ndim != 2 or cell.shape[1] != KEYS or cell.dtype.kind not in "buif":
-        raise ConveyorError(f"{where}: expected a matrix [T, {KEYS}] of numbers, got {np.shape(cell)}")
+        raise ConveyorError(f"{where}: expected a matrix [T, {KEYS}] of numbers, got {np.shape(cell)}; mend the cell")
     wrong = np.argwhere((cell != 0) & (cell != 1))
     if len(wrong):
         frame, key = wrong[0]
-        raise ConveyorError(f"{where}, frame {frame + 1}, key {key + 1}: expected 0 or 1, got {cell[frame, key]}")
+        raise ConveyorError(
+            f"{where}, frame {frame + 1}, key {key + 1}: expected 0 or 1, got {cell[frame, key]}; mend it"
+        )
     return _checked(cell.astype(np.uint8), where)
 
 
 def _checked(frames: np.ndarray, where: str) -> np.ndarray:
     if len(frames) < 2 or not frames.any():
         what = f"{len(frames)} frames" if frames.any() else "no note"
-        raise ConveyorError(f"{where}: expected notes and two frames or more, got {what}; leave the piece out")
+        raise ConveyorError(f"{where}: expected notes and two frames or more, got {what}; give another piece")
     return frames
 
 

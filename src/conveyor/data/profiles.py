@@ -77,7 +77,8 @@ def _makers(suffix: str) -> str:
 def _check(file: Path, kind: str, letters: str, rows: np.ndarray, sequence: str) -> None:
     if rows.ndim != 2 or rows.shape[1] != WIDTHS[kind]:
         raise ConveyorError(
-            f"[profiles] {file}: expected {WIDTHS[kind]} numbers a residue of a {kind} profile, got shape {rows.shape}"
+            f"[profiles] {file}: expected {WIDTHS[kind]} numbers a residue of a {kind} profile, got shape "
+            f"{rows.shape}; make it again"
         )
     if len(rows) != len(sequence):
         raise ConveyorError(

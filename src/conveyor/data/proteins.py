@@ -63,6 +63,8 @@ class Chain:
     """[T, …] each, by kind."""
     part: str = "train"
     """What the data say it is for."""
+    where: str = field(default="", compare=False)
+    """File and line, for error texts."""
 
 
 class Record(NamedTuple):
@@ -81,7 +83,7 @@ def read(paths: Sequence[Path], bad: BadRecords) -> list[Chain]:
         for chain in found:
             with bad.record():
                 if chain.name in chains:
-                    raise ConveyorError(f"[proteins] {file}: a second chain {chain.name}; give each a name of its own")
+                    raise _again("chain", chain.name, chain.where, chains[chain.name].where)
                 chains[chain.name] = chain
     return list(chains.values())
 
@@ -89,29 +91,26 @@ def read(paths: Sequence[Path], bad: BadRecords) -> list[Chain]:
 def read_fasta(file: Path, bad: BadRecords) -> Iterator[Chain]:
     """The chains of one file, with structure and profiles where there are any."""
     records = [*fasta(file)]
+    sequences = _named("chain", [record for record in records if not record.name.endswith(":secstr")], ":sequence", bad)
     structures = _structures(file, records, bad)
-    sequences = [record for record in records if not record.name.endswith(":secstr")]
     part = file.stem.rpartition(".")[-1]
-    names = {record.name.removesuffix(":sequence") for record in sequences}
     for structure in [structure for given in structures.values() for structure in given.values()]:
         with bad.record():
-            if structure.name not in names:
+            if structure.name not in sequences:
                 raise ConveyorError(
                     f"[proteins] {structure.where}: structure of {structure.name}, but no sequence of that name "
-                    f"in {file}"
+                    f"in {file}; add it"
                 )
-    for record in sequences:
+    for name, record in sequences.items():
         with bad.record():
-            name = record.name.removesuffix(":sequence")
-            if not name:
-                raise ConveyorError(f"[proteins] {record.where}: a header without a name; write one behind the >")
-            chain = Chain(name, residues(record.text, record.where), part=part if part in PARTS else "train")
+            sequence = residues(record.text, record.where)
+            chain = Chain(name, sequence, part=part if part in PARTS else "train", where=record.where)
             for states, given in structures.items():
                 if name not in given:
-                    raise ConveyorError(f"[proteins] {record.where}: no structure of {name}; add it, or leave out both")
-                setattr(chain, states, _of_length(given[name], len(chain.sequence), name))
+                    raise ConveyorError(f"[proteins] {record.where}: no structure of {name}; add it")
+                setattr(chain, states, _of_length(given[name], len(sequence), name))
             stems = [re.sub(r"[/\\:|]", "_", name)] + ([file.stem] if len(sequences) == 1 else [])
-            chain.profiles = profiles.beside(file.parent, stems, chain.sequence)
+            chain.profiles = profiles.beside(file.parent, stems, sequence)
             yield chain
 
 
@@ -136,7 +135,7 @@ def residues(text: str, where: str) -> str:
     """A sequence as letters of `RESIDUES`."""
     sequence = "".join(text.split()).upper().removesuffix("*").translate(AMBIGUOUS)
     if not sequence:
-        raise ConveyorError(f"[proteins] {where}: an empty sequence; add its residues, or leave it out")
+        raise ConveyorError(f"[proteins] {where}: an empty sequence; add its residues")
     wrong = next((n for n, letter in enumerate(sequence) if letter not in RESIDUES), None)
     if wrong is not None:
         raise ConveyorError(
@@ -153,7 +152,7 @@ def states(text: str, known: str, where: str) -> str:
     if wrong is not None:
         raise ConveyorError(
             f"[proteins] {where}: state {wrong + 1} is {text[wrong]!r}; expected one of {known}, - or blank for coil, "
-            "or ? where it is not known"
+            "or ? where it is not known; mend it"
         )
     return structure
 
@@ -168,9 +167,7 @@ def three_of(ss8: str, helices: str) -> str:
 def _structures(file: Path, records: list[Record], bad: BadRecords) -> dict[str, dict[str, Record]]:
     """By "ss3" and "ss8" the structures given, by name."""
     found: dict[str, list[Record]] = {}
-    within = [
-        record._replace(name=record.name.removesuffix(":secstr")) for record in records if ":secstr" in record.name
-    ]
+    within = [record for record in records if ":secstr" in record.name]
     if within:
         found["ss8"] = within
     for suffix in STRUCTURES:
@@ -182,13 +179,29 @@ def _structures(file: Path, records: list[Record], bad: BadRecords) -> dict[str,
     checked: dict[str, dict[str, Record]] = {}
     for kind, given in found.items():
         checked[kind] = {}
-        for record in given:
+        for name, record in _named("structure of", given, ":secstr", bad).items():
             with bad.record():
-                if record.name in checked[kind]:
-                    raise ConveyorError(f"[proteins] {record.where}: a second structure of {record.name}")
                 text = states(record.text, THREE if kind == "ss3" else EIGHT, record.where)
-                checked[kind][record.name] = record._replace(text=text)
+                checked[kind][name] = record._replace(text=text)
     return checked
+
+
+def _named(what: str, records: list[Record], suffix: str, bad: BadRecords) -> dict[str, Record]:
+    """Records by their names, without what the Protein Data Bank puts behind these."""
+    found: dict[str, Record] = {}
+    for record in records:
+        with bad.record():
+            name = record.name.removesuffix(suffix)
+            if not name:
+                raise ConveyorError(f"[proteins] {record.where}: a header without a name; write one behind the >")
+            if name in found:
+                raise _again(what, name, record.where, found[name].where)
+            found[name] = record._replace(name=name)
+    return found
+
+
+def _again(what: str, name: str, where: str, first: str) -> ConveyorError:
+    return ConveyorError(f"[proteins] {where}: a second {what} {name}, the first is in {first}; give each its own name")
 
 
 def _has_three(records: list[Record]) -> bool:
@@ -292,4 +305,4 @@ def _jpred_part(file: Path, arrays: dict[str, np.ndarray], part: str) -> Iterato
             "pssm": pssm.astype(np.float32),
             "jnet": hmm.astype(np.float32) / 255,
         }
-        yield Chain(name, sequence, ss3, ss8, both_profiles, "train" if part == "train" else "test")
+        yield Chain(name, sequence, ss3, ss8, both_profiles, "train" if part == "train" else "test", where)

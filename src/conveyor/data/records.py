@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,7 +13,7 @@ class BadRecords:
     """What a reading makes of its mistakes.
 
     A reader takes each record inside `with bad.record():`, and raises a ConveyorError that names file and line where it
-    is wrong.
+    is wrong, and ends in what to do.
     """
 
     def __init__(self, skip: bool) -> None:
@@ -28,10 +29,15 @@ class BadRecords:
             yield
         except ConveyorError as error:
             if not self.skip:
-                raise ConveyorError(f"{error}; or leave such records out with --skip-bad") from None
+                raise ConveyorError(f"{error}, or leave such records out with --skip-bad") from None
             self.count += 1
             self.first = self.first or str(error)
 
     def summary(self) -> str:
         """ ", 3 bad records left out, the first: …" where there were any."""
         return f", {self.count:,} bad records left out, the first: {self.first}" if self.count else ""
+
+    def tell(self) -> None:
+        """Say on stderr what was left out, where there is no summary to say it in."""
+        if self.count:
+            print(self.summary().removeprefix(", "), file=sys.stderr, flush=True)

@@ -55,7 +55,7 @@ def read(path: Path, columns: Columns, bad: BadRecords, fill: bool) -> Records |
     if columns.id not in names:
         raise ConveyorError(
             f"[data] {path}: expected a column {columns.id!r} (and a row a step), or a column {columns.text!r}, got "
-            f"{', '.join(names)}; name yours with --id-column or --text-column"
+            f"{', '.join(names)}; rename yours, or train with --id-column or --text-column"
         )
     if set(names) == {columns.id, columns.label}:
         return _labels(table, columns, bad)
@@ -63,7 +63,8 @@ def read(path: Path, columns: Columns, bad: BadRecords, fill: bool) -> Records |
     absent = [name for name in channels if name not in names]
     if absent or not channels:
         raise ConveyorError(
-            f"[data] {path}: expected the columns {', '.join(absent)}, got {', '.join(names)}; see --channels"
+            f"[data] {path}: expected the columns {', '.join(absent)}, got {', '.join(names)}; rename yours, or train "
+            "with other --channels"
             if absent
             else f"[data] {path}: expected columns of channels beside {', '.join(names)}"
         )
@@ -91,7 +92,7 @@ def _csv(path: Path, bad: BadRecords) -> Table:
                 where.append(rows.line_num)
             elif row:
                 with bad.record():
-                    expected = f"expected {len(names)} columns, as in line 1, got {len(row)}"
+                    expected = f"expected {len(names)} columns, as in line 1, got {len(row)}; mend the line"
                     raise ConveyorError(f"[data] {path}, line {rows.line_num}: {expected}")
     except csv.Error as error:
         raise ConveyorError(f"[data] {path}, line {rows.line_num}: not a table ({error}); mend it") from None
@@ -125,7 +126,7 @@ def _texts(table: Table, columns: Columns, bad: BadRecords) -> Iterator[Record]:
     for row, content in enumerate(texts):
         with bad.record():
             if content is None:
-                raise ConveyorError(f"[data] {table.where(row)}: the text is empty")
+                raise ConveyorError(f"[data] {table.where(row)}: the text is empty; write one")
             yield Record(names[row] or str(row), table.where(row), labels[row], content)
 
 
@@ -135,9 +136,9 @@ def _labels(table: Table, columns: Columns, bad: BadRecords) -> dict[str, tuple[
         with bad.record():
             if name is None or label is None:
                 missing = columns.id if name is None else columns.label
-                raise ConveyorError(f"[data] {table.where(row)}: nothing in column {missing!r}")
+                raise ConveyorError(f"[data] {table.where(row)}: nothing in column {missing!r}; fill it in")
             if name in found:
-                raise ConveyorError(f"[data] {table.where(row)}: a second label for {name!r}; leave one")
+                raise ConveyorError(f"[data] {table.where(row)}: a second label for {name!r}; keep one")
             found[name] = (label, table.where(row))
     return found
 
@@ -156,11 +157,11 @@ def _sequences(
         with bad.record():
             name = names[rows[0]]
             if name is None:
-                raise ConveyorError(f"[data] {table.where(rows[0])}: nothing in column {columns.id!r}")
+                raise ConveyorError(f"[data] {table.where(rows[0])}: nothing in column {columns.id!r}; fill it in")
             again = np.flatnonzero(np.diff(steps[rows]) == 0)
             if len(again):
                 raise ConveyorError(
-                    f"[data] {table.where(rows[again[0] + 1])}: {name!r} has two rows of one {columns.step}; leave one"
+                    f"[data] {table.where(rows[again[0] + 1])}: {name!r} has two rows of one {columns.step}; keep one"
                 )
             where = f"{table.where(rows[0])}, {name!r}"
             content = _finite(table, rows, channels, values[rows], fill)
@@ -197,7 +198,8 @@ def _finite(table: Table, rows: np.ndarray, channels: tuple[str, ...], values: n
         return values
     row, channel = wrong[0]
     got = table.frame[channels[channel]][int(rows[row])]
-    remedy = "see --missing" if np.isnan(values[row, channel]) else "name the columns to read with --channels"
+    missing = np.isnan(values[row, channel])
+    remedy = "fill it in, or train with --missing fill" if missing else "mend it, or train with --channels without it"
     raise ConveyorError(
         f"[data] {table.where(rows[row])}, column {channels[channel]!r}: expected a number, got {got!r}; {remedy}"
     )
@@ -208,5 +210,5 @@ def _one_label(table: Table, rows: np.ndarray, labels: list[str | None]) -> str 
     if len(given) > 1:
         (one, _), (other, _) = sorted(given.items(), key=lambda item: item[1])[:2]
         second = max(given[one], given[other])
-        raise ConveyorError(f"[data] {table.where(second)}: a sequence of two labels, {one!r} and {other!r}; leave one")
+        raise ConveyorError(f"[data] {table.where(second)}: a sequence of two labels, {one!r} and {other!r}; keep one")
     return next(iter(given), None)

@@ -59,7 +59,7 @@ def complete(values: np.ndarray, fill: bool, where: str) -> np.ndarray:
     wrong = np.argwhere(~np.isfinite(kept))
     if len(wrong):
         step, channel = wrong[0]
-        missing = "all of it is missing" if fill else "--missing fill takes the one before where a value is missing"
+        missing = "fill in one of the channel's values" if fill else "fill it in, or train with --missing fill"
         remedy = missing if np.isnan(values[step, channel]) else "scale the channel down"
         raise ConveyorError(
             f"[data] {where}, channel {channel + 1}, step {step + 1}: expected a number that float32 holds, got "

@@ -154,7 +154,7 @@ def _checked(path: Path, frame: pl.DataFrame, columns: Columns) -> pl.DataFrame:
         have = ", ".join(name for name in frame.columns[:12] if not name.startswith("#"))
         raise ConveyorError(
             f"[series] {path}: expected the columns {', '.join(wanted)}; {', '.join(missing)} missing, got: {have}; "
-            "name yours with --id-column, --time-column, --target-column"
+            "rename yours, or train with --id-column, --time-column, --target-column"
         )
     without = frame[columns.id_column].is_null().arg_true()
     if len(without):
@@ -202,7 +202,9 @@ def _one(part: pl.DataFrame, columns: Columns, usual: Any) -> Series:
     tested = part["#test"].to_numpy()
     if (np.diff(tested.astype(int)) < 0).any():
         row = int(tested.argmax())
-        raise ConveyorError(f"{_where(part, row)}: series {name}: a test row lies before the end of what is learned")
+        raise ConveyorError(
+            f"{_where(part, row)}: series {name}: a test row lies before the end of what is learned; mend its time"
+        )
     P, names = len(columns.past), [columns.target_column, *columns.past, *columns.ahead]
     table = part.select(pl.col(f"#{column}").fill_null(np.nan) for column in names).to_numpy().astype(np.float64)
     there = np.flatnonzero(np.isfinite(table[:, 0]))
@@ -235,7 +237,8 @@ def _refuse_unread(part: pl.DataFrame, columns: Columns) -> None:
     if len(wrong):
         got = part[columns.time_column][wrong[0]]
         raise ConveyorError(
-            f"{_where(part, wrong[0])}, {columns.time_column}: expected a date or a whole number, got {got!r}"
+            f"{_where(part, wrong[0])}, {columns.time_column}: expected a date or a whole number, got {got!r}; "
+            "mend the cell"
         )
 
 
@@ -249,7 +252,7 @@ def _refuse_missing(part: pl.DataFrame, table: np.ndarray, name: str, columns: C
         got = "nothing" if np.isnan(table[row, place]) else str(table[row, place])
         raise ConveyorError(
             f"{_where(part, int(row))}, {names[place]}: series {name}: expected a finite number, got {got}; "
-            "fill it in, or let --fill-gaps put the value before"
+            "fill it in, or train with --fill-gaps"
         )
 
 
@@ -267,9 +270,10 @@ def _steps(part: pl.DataFrame, usual: Any, name: str, columns: Columns) -> tuple
             raise ConveyorError(f"{_where(part, row)}: series {name} has {times[row]} twice; keep one of the rows")
         if steps < 0.75 or (steps > 1.25 and not columns.fill_gaps):
             what = "a gap" if steps > 1 else "uneven steps"
+            remedy = "put in what is missing, or train with --fill-gaps" if steps > 1 else "mend the times"
             raise ConveyorError(
                 f"{_where(part, row)}: {what}: series {name}: expected a step of {step} behind {times[row - 1]}, "
-                f"got {times[row]}; put in what is missing, or let --fill-gaps put the value before"
+                f"got {times[row]}; {remedy}"
             )
     return np.concatenate([[0], np.cumsum(np.round(ratio).astype(np.int64))]), step
 

@@ -85,13 +85,15 @@ def _case(line: str, where: str, name: str, labelled: bool, count: int | None, f
     label = parts.pop() if labelled else None
     if not parts or (count and len(parts) != count):
         expected = f"{count} channels" + (" and a class" if labelled else "")
-        raise ConveyorError(f"[data] {where}: expected {expected}, parted by ':', got {len(parts)} channels")
+        raise ConveyorError(
+            f"[data] {where}: expected {expected}, parted by ':', got {len(parts)} channels; mend the line"
+        )
     channels = [_values(part, f"{where}, channel {c}") for c, part in enumerate(parts, 1)]
     for c, values in enumerate(channels, 1):
         if len(values) != len(channels[0]):
             raise ConveyorError(
                 f"[data] {where}: expected as many values in channel {c} as in channel 1, {len(channels[0])}, got "
-                f"{len(values)}; all channels of a case have the same steps"
+                f"{len(values)}; give all channels of a case the same steps"
             )
     return Record(name, where, label, complete(np.stack(channels, 1), fill, where))
 
@@ -100,4 +102,4 @@ def _values(part: str, where: str) -> np.ndarray:
     try:
         return np.array([np.nan if value.strip() == "?" else float(value) for value in part.split(",")])
     except ValueError as error:
-        raise ConveyorError(f"[data] {where}: expected numbers parted by ',' ({error})") from None
+        raise ConveyorError(f"[data] {where}: expected numbers parted by ',' ({error}); mend the line") from None

@@ -134,11 +134,11 @@ class Config:
         if self.vocabulary < {"word": 3, "bpe": 256}.get(self.tokens, 1):
             yield f"--vocabulary: too small for --tokens {self.tokens}, got {self.vocabulary}"
 
-    def reader(self, skip_bad: bool, channels: Sequence[str] = ()) -> Reader:
+    def reader(self, bad: BadRecords, channels: Sequence[str] = ()) -> Reader:
         """How files are read; with names of channels those, in that order."""
         chosen = tuple(channels) if all(channels) and channels else self.channels
         columns = Columns(self.id_column, self.step_column, self.label_column, self.text_column, chosen)
-        return Reader(columns, BadRecords(skip_bad), self.missing == "fill")
+        return Reader(columns, bad, self.missing == "fill")
 
 
 # Reading
@@ -149,7 +149,7 @@ def read(config: Config, facts: dict[str, Any] | None = None) -> Data:
     reading = config.reading
     if not reading.data:
         raise ConveyorError("[data] nothing to read; name files with --data")
-    reader = config.reader(reading.skip_bad)
+    reader = config.reader(BadRecords(reading.skip_bad))
     parts = reader.read_parts([Path(path) for path in reading.data])
     split, classes = reader.split(parts, reading.valid_share, reading.test_share)
     split = Parts(*(labelled.some(part, reading.limit) for part in split))
@@ -169,10 +169,10 @@ def read(config: Config, facts: dict[str, Any] | None = None) -> Data:
     return Data(train, valid, test, facts, summary + reader.bad.summary())
 
 
-def read_test(config: Config, facts: dict[str, Any], data: Sequence[str]) -> Batches:
+def read_test(config: Config, facts: dict[str, Any], data: Sequence[str], bad: BadRecords) -> Batches:
     """Other data, or the test part of files that say what is what."""
     encoder = encoder_of(config, facts)
-    reader = config.reader(config.reading.skip_bad, encoder.channels)
+    reader = config.reader(bad, encoder.channels)
     parts = labelled.find([Path(path) for path in data])
     found = encoder.fitting(reader.read(parts.get("test", parts["train"])))
     return encoder.batches(reader.with_labels(found, encoder.classes), config.training.batch_size)
@@ -273,8 +273,6 @@ class PredictOptions:
 
     show: Count = 3
     """How many of the likeliest classes to print."""
-    skip_bad: bool = False
-    """Leave out records that are wrong, and count them."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -291,7 +289,6 @@ class Classes:
     probabilities: np.ndarray
     """Of each sequence's classes [N, K]."""
     show: int = 3
-    note: str = ""
 
     @property
     def labels(self) -> list[str]:
@@ -303,25 +300,23 @@ class Classes:
         for name, p in zip(self.names, self.probabilities, strict=True):
             best = np.argsort(-p, kind="stable")[: self.show]
             lines.append(f"{name}: " + ", ".join(f"{self.classes[k]} {p[k]:.1%}" for k in best))
-        return "\n".join([*lines, *([self.note] if self.note else [])])
+        return "\n".join(lines)
 
 
-def predict(model: Model, inputs: Sequence[Any], options: PredictOptions) -> list[Classes]:
+def predict(model: Model, inputs: Sequence[Any], options: PredictOptions, bad: BadRecords) -> list[Classes]:
     """The classes of each input: a file of sequences, values [T, C] or [T], or a text."""
     encoder = encoder_of(model.config, model.facts)
-    return [_classes(model, encoder, *_records(model, encoder, one, options), options.show) for one in inputs]
+    return [_classes(model, encoder, _records(model, encoder, one, bad), options.show) for one in inputs]
 
 
-def _records(model: Model, encoder: Encoder, one: Any, options: PredictOptions) -> tuple[list[Record], str]:
-    """The sequences of an input, and what is to be said of them."""
+def _records(model: Model, encoder: Encoder, one: Any, bad: BadRecords) -> list[Record]:
+    """The sequences of an input."""
     if isinstance(one, (str, Path)) and (encoder.kind == "series" or Path(one).suffix in labelled.SUFFIXES):
-        reader = model.config.reader(options.skip_bad, encoder.channels)
-        found = encoder.fitting(reader.read(labelled.files_of(Path(one))))
-        return found, reader.bad.summary().removeprefix(", ")
+        return encoder.fitting(model.config.reader(bad, encoder.channels).read(labelled.files_of(Path(one))))
     if encoder.kind == "text":
         if not isinstance(one, str) or not len(encoder.tokens.encode(one)):
             raise ConveyorError(f"[predict] expected a text with something in it, got {one!r:.40}")
-        return [Record(one, "", None, one)], ""
+        return [Record(one, "", None, one)]
     try:
         values = np.asarray(one, np.float32)
     except (TypeError, ValueError) as error:
@@ -331,17 +326,17 @@ def _records(model: Model, encoder: Encoder, one: Any, options: PredictOptions) 
         raise ConveyorError(
             f"[predict] expected values [T, {encoder.width}], all of them numbers, got {list(values.shape)}"
         )
-    return [Record("sequence", "", None, values)], ""
+    return [Record("sequence", "", None, values)]
 
 
 @torch.inference_mode()
-def _classes(model: Model, encoder: Encoder, records: list[Record], note: str, show: int) -> Classes:
+def _classes(model: Model, encoder: Encoder, records: list[Record], show: int) -> Classes:
     split = encoder.batches(records, model.config.training.batch_size)
     order = np.argsort(-split.lengths, kind="stable")  # as `Batches` has them
     each = [model.network(*split.batch(0, n)[:2]).double().softmax(1) for n in range(len(split))]
     probabilities = np.empty((len(records), len(encoder.classes)))
     probabilities[order] = torch.cat(each).numpy()
-    return Classes(encoder.classes, [record.name for record in records], probabilities, show, note)
+    return Classes(encoder.classes, [record.name for record in records], probabilities, show)
 
 
 def save(results: list[Classes], path: Path) -> None:

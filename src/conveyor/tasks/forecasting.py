@@ -183,9 +183,8 @@ def read(config: Config, facts: dict[str, Any] | None = None) -> Data:
     return Data(train, valid, test, facts, f"{len(windows.series):,} series, {values:,} values; {tests}{bad.summary()}")
 
 
-def read_test(config: Config, facts: dict[str, Any], data: Sequence[str]) -> Part:
+def read_test(config: Config, facts: dict[str, Any], data: Sequence[str], bad: BadRecords) -> Part:
     """The test file, or the ends, of other series."""
-    bad = BadRecords(config.reading.skip_bad)
     found = tables.read([Path(path) for path in data], config.columns, bad, config.reading.limit)
     windows = windows_of(config, facts, found)
     cuts = cuts_of(config, windows.horizon)
@@ -407,16 +406,16 @@ class Forecasts:
         return self.table.write_csv(float_precision=6).rstrip()
 
 
-def predict(model: Model, inputs: Sequence[Any], options: PredictOptions) -> list[Forecasts]:
+def predict(model: Model, inputs: Sequence[Any], options: PredictOptions, bad: BadRecords) -> list[Forecasts]:
     """Forecast all series of each input."""
-    return [Forecasts(_predict(model, _series(model.config, given), options)) for given in inputs]
+    return [Forecasts(_predict(model, _series(model.config, given, bad), options)) for given in inputs]
 
 
-def _series(config: Config, given: Any) -> list[Series]:
+def _series(config: Config, given: Any, bad: BadRecords) -> list[Series]:
     if isinstance(given, (str, Path)):
-        return tables.read([Path(given)], config.columns, BadRecords(config.reading.skip_bad))
+        return tables.read([Path(given)], config.columns, bad)
     if isinstance(given, pl.DataFrame):
-        return tables.from_frame(given, config.columns, BadRecords(config.reading.skip_bad))
+        return tables.from_frame(given, config.columns, bad)
     return [tables.of_numbers(given)]
 
 

@@ -55,6 +55,7 @@ import torch
 from torch import Tensor, nn
 
 from conveyor.data import python_text, text, tokenizer
+from conveyor.data.records import BadRecords
 from conveyor.data.streams import Batch, Streams
 from conveyor.data.tokenizer import Tokenizer
 from conveyor.errors import ConveyorError
@@ -195,7 +196,7 @@ def read(config: Config, facts: dict[str, Any] | None = None) -> Data:
     return Data(train, valid, test, facts, f"{count} tokens to train, validate, test; {len(tokens):,} different")
 
 
-def read_test(config: Config, facts: dict[str, Any], data: Sequence[str]) -> Streams:
+def read_test(config: Config, facts: dict[str, Any], data: Sequence[str], bad: BadRecords) -> Streams:
     """Another text, or the test part of a folder that says what is what, as one stream."""
     content = text.read_test([Path(path) for path in data])
     return streams(content, tokenizer.from_json(facts.get("tokenizer")), 1, TEST_WINDOW, "the text", "give more")
@@ -398,7 +399,7 @@ class Continuation:
         return "\n".join([f"after {self.prompt!r} comes", *rows, "", self.text])
 
 
-def predict(model: Model, inputs: Sequence[str], options: PredictOptions) -> list[Continuation]:
+def predict(model: Model, inputs: Sequence[str], options: PredictOptions, bad: BadRecords) -> list[Continuation]:
     """Continue each text."""
     tokens = tokenizer.from_json(model.facts.get("tokenizer"))
     return [_continue(model.network, tokens, prompt, options) for prompt in inputs]

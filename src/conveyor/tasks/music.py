@@ -159,9 +159,8 @@ def read(config: Config, facts: dict[str, Any] | None = None) -> Data:
     return Data(train, batches(parts.valid, size), batches(parts.test, size), facts, summary)
 
 
-def read_test(config: Config, facts: dict[str, Any], data: Sequence[str]) -> Batches:
+def read_test(config: Config, facts: dict[str, Any], data: Sequence[str], bad: BadRecords) -> Batches:
     """Other pieces, or the test part of data that say what is what."""
-    bad = BadRecords(config.reading.skip_bad)
     pieces = piano_rolls.read_test(list(map(Path, data)), config.steps_per_beat, bad)
     if not pieces:
         raise ConveyorError(f"[data] {', '.join(data)}: no piece{bad.summary()}")
@@ -265,7 +264,7 @@ def scores(sums: dict[str, Any]) -> dict[str, float]:
 
 @dataclass(kw_only=True)
 class PredictOptions:
-    """Continue pieces of music, MIDI files; `-` stands for a piece out of nothing."""
+    """Continue pieces of music, MIDI files or folders of them; `-` stands for a piece out of nothing."""
 
     length: Whole = 64
     """Frames to go on with."""
@@ -304,10 +303,15 @@ class Continuation:
         return "\n".join([title, *rows])
 
 
-def predict(model: Model, inputs: Sequence[str | Path], options: PredictOptions) -> list[Continuation]:
+def predict(model: Model, inputs: Sequence[str | Path], options: PredictOptions, bad: BadRecords) -> list[Continuation]:
     """Continue each piece."""
     generator = torch.Generator().manual_seed(options.seed)  # one for all: twice out of nothing are two pieces
-    return [_continue(model, str(name), options, generator) for name in inputs]
+    names = [name for given in inputs for name in ([given] if given == "-" else piano_rolls.found([Path(given)]))]
+    pieces: list[Continuation] = []
+    for name in names:
+        with bad.record():
+            pieces.append(_continue(model, str(name), options, generator))
+    return pieces
 
 
 def _continue(model: Model, name: str, options: PredictOptions, generator: torch.Generator) -> Continuation:

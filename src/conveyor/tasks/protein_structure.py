@@ -165,8 +165,8 @@ def check_profiles(chain: Chain, kinds: Sequence[str]) -> None:
     missing = [kind for kind in kinds if kind not in chain.profiles]
     if missing:
         raise ConveyorError(
-            f"[proteins] {chain.name}: expected the profiles {', '.join(kinds)}, but there is no {', '.join(missing)}; "
-            "put it beside the FASTA file under the chain's name, or train with --profiles none"
+            f"[proteins] {chain.where}: {chain.name}: expected the profiles {', '.join(kinds)}, but there is no "
+            f"{', '.join(missing)}; put it beside the FASTA file under the chain's name, or train with --profiles none"
         )
 
 
@@ -208,9 +208,9 @@ def read(config: Config, facts: dict[str, Any] | None = None) -> Data:
     return Data(train, valid, test, facts, summary)
 
 
-def read_test(config: Config, facts: dict[str, Any], data: Sequence[str]) -> Batches:
+def read_test(config: Config, facts: dict[str, Any], data: Sequence[str], bad: BadRecords) -> Batches:
     """Other chains, or those to test on where the data say which these are."""
-    _, chains = read_chains(config, data, BadRecords(config.reading.skip_bad), facts)
+    _, chains = read_chains(config, data, bad, facts)
     return batches(config, [chain for chain in chains if chain.part == "test"] or chains, facts)
 
 
@@ -225,8 +225,8 @@ def read_chains(
         with bad.record():
             if not chain.ss3 + chain.ss8:
                 raise ConveyorError(
-                    f"[proteins] {chain.name}: no structure to learn from; put it beside the sequences, in a file of "
-                    "the same name that ends in .ss"
+                    f"[proteins] {chain.where}: {chain.name}: no structure to learn from; put it beside the sequences, "
+                    "in a file of the same name that ends in .ss"
                 )
             check_profiles(chain, kinds)
             chain.ss3 = chain.ss3 or proteins.three_of(chain.ss8, config.helices)
@@ -375,12 +375,14 @@ class PredictOptions:
     """Predict the structure of the chains of a FASTA file, or of a sequence."""
 
 
-def predict(model: Model, inputs: Sequence[str], options: PredictOptions) -> list[Structure]:
+def predict(model: Model, inputs: Sequence[str], options: PredictOptions, bad: BadRecords) -> list[Structure]:
     """One structure a chain: an input is a file that holds some, or the letters of one."""
-    chains = [chain for given in inputs for chain in chains_of(given)]
+    chains, kinds = [], kinds_of(model.facts)
+    for chain in [chain for given in inputs for chain in chains_of(given, bad)]:
+        with bad.record():
+            check_profiles(chain, kinds)
+            chains.append(chain)
     collate = Collate(chains, model.facts)
-    for chain in chains:
-        check_profiles(chain, collate.kinds)
     found: list[Structure | None] = [None] * len(chains)
     order = np.argsort([-len(chain.sequence) for chain in chains], kind="stable")
     for begin in range(0, len(order), 16):
@@ -390,11 +392,12 @@ def predict(model: Model, inputs: Sequence[str], options: PredictOptions) -> lis
     return [structure for structure in found if structure]
 
 
-def chains_of(given: str) -> list[Chain]:
+def chains_of(given: str, bad: BadRecords) -> list[Chain]:
     """What an input of `predict` holds."""
     if Path(given).suffix or "/" in given or (len(given) < 256 and Path(given).exists()):
-        return proteins.read([Path(given)], BadRecords(skip=False))
-    return [Chain("sequence", proteins.residues(given, "the sequence to predict from, which is no file"))]
+        return proteins.read([Path(given)], bad)
+    where = "the sequence to predict from, which is no file"
+    return [Chain("sequence", proteins.residues(given, where), where=where)]
 
 
 @torch.inference_mode()

@@ -21,7 +21,7 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         kept = "; the earlier file is unharmed" if os.path.exists(path) else ""
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "make room, then go on with --resume" if full else "check the path and its permissions"
+        remedy = "make room; a training goes on with --resume" if full else "check the path and its permissions"
         raise ConveyorError(f"[write] {path}: {error.strerror}{kept}; {remedy}") from None
 
 

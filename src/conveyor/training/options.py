@@ -187,7 +187,8 @@ def from_json(cls: type[T], values: Any, where: str) -> T:
     hints = get_type_hints(cls)
     for name in values:
         if name not in hints:
-            raise ConveyorError(f"[options] {where}: unknown option {name!r}{nearest(name, list(hints))}")
+            known = nearest(name, list(hints)) or f"; expected one of: {', '.join(hints) or 'none'}"
+            raise ConveyorError(f"[options] {where}: unknown option {name!r}{known}")
     return cls(**{name: _from_json(hints[name], value, f"{where}, {name}") for name, value in values.items()})
 
 

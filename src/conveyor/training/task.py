@@ -14,7 +14,9 @@ from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from conveyor.training.options import ReadingOptions, TrainingOptions
+from conveyor.data.records import BadRecords
+from conveyor.errors import ConveyorError
+from conveyor.training.options import ReadingOptions, TrainingOptions, from_json
 
 Sums = dict[str, Tensor | float]
 """Figures that may be added up over batches: losses, counts, confusion matrices."""
@@ -77,9 +79,17 @@ class Model(NamedTuple):
     facts: dict[str, Any]
     network: nn.Module
 
-    def predict(self, *inputs: Any, **options: Any) -> list[Any]:
-        """One prediction an input; options are the fields of the task's `PredictOptions`."""
-        return self.task.predict(self, inputs, self.task.PredictOptions(**options))
+    def predict(self, *inputs: Any, skip_bad: bool = False, **options: Any) -> list[Any]:
+        """One prediction an input; options are the fields of the task's `PredictOptions`.
+
+        The first record that is wrong ends it, or with `skip_bad` each is left out, which is said on stderr.
+        """
+        bad = BadRecords(skip_bad)
+        results = self.task.predict(self, inputs, from_json(self.task.PredictOptions, options, "predict"), bad)
+        if bad.count and not results:
+            raise ConveyorError(f"[predict] nothing left to predict from{bad.summary()}")
+        bad.tell()
+        return results
 
 
 class Task(Protocol):
@@ -98,7 +108,7 @@ class Task(Protocol):
     def read(self, config: Any, facts: dict[str, Any] | None = None) -> Data:
         """Read the data; with `facts` of an earlier reading keep to these."""
 
-    def read_test(self, config: Any, facts: dict[str, Any], data: Sequence[str]) -> Split:
+    def read_test(self, config: Any, facts: dict[str, Any], data: Sequence[str], bad: BadRecords) -> Split:
         """Other data, to be scored."""
 
     def network(self, config: Any, facts: dict[str, Any]) -> nn.Module:
@@ -110,7 +120,7 @@ class Task(Protocol):
     def scores(self, sums: dict[str, Any]) -> dict[str, float]:
         """Figures for people; the first is the one to choose by, and smaller is better."""
 
-    def predict(self, model: Model, inputs: Sequence[Any], options: Any) -> list[Any]:
+    def predict(self, model: Model, inputs: Sequence[Any], options: Any, bad: BadRecords) -> list[Any]:
         """One result an input; `str` of a result is what the command line prints."""
 
     def save(self, results: list[Any], path: Path) -> None:
