@@ -125,12 +125,10 @@ class Packings {
 class Memory {
  public:
   explicit Memory(std::size_t floats) {
-    Block& kept = kept_();
-    if (kept.floats >= floats) {
-      block_ = kept;
-      kept = Block{};
-      return;
-    }
+    std::swap(block_, kept_());
+    if (block_.floats >= floats) return;
+    std::free(block_.data);
+    block_ = Block{};
     block_ = allocate(floats);
   }
   ~Memory() {
