@@ -168,3 +168,15 @@ def test_bare_numbers() -> None:
     for wrong in ([], [1, np.nan], [[1, 2]]):
         with pytest.raises(ConveyorError, match="expected one finite number or more in a row"):
             tables.of_numbers(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_other_separators(tmp_path: Path, separator: str) -> None:
+    [one] = read("unique_id,ds,y\na,1,2\na,2,3\n".replace(",", separator), tmp_path)
+    assert one.values.tolist() == [2, 3]
+
+
+def test_a_static_column_that_changes(tmp_path: Path) -> None:
+    text = "unique_id,ds,y,city\na,1,2,Ulm\na,2,3,Ulm\na,3,4,Bonn\n"
+    with pytest.raises(ConveyorError, match=r"line 4, city: series a: expected 'Ulm' in all its rows, got 'Bonn'"):
+        read(text, tmp_path, static=("city",))

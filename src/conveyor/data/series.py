@@ -132,7 +132,7 @@ def _table(path: Path) -> pl.DataFrame:
         if path.suffix.lower() in (".parquet", ".pq"):
             frame = pl.read_parquet(path)
         else:
-            frame = pl.read_csv(path, infer_schema_length=0)
+            frame = pl.read_csv(path, infer_schema_length=0, separator=_separator(path))
     except OSError as error:
         raise ConveyorError(f"[series] {path}: cannot be read ({error}); check the path and its permissions") from None
     except pl.exceptions.PolarsError as error:
@@ -143,6 +143,12 @@ def _table(path: Path) -> pl.DataFrame:
     if frame.is_empty():
         raise ConveyorError(f"[series] {path}: the table has no rows; give one with values in it")
     return frame.with_columns(pl.int_range(2, pl.len() + 2).alias("#line"))
+
+
+def _separator(path: Path) -> str:
+    """Comma, semicolon or tab: what the header has most of."""
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        return max(",;\t", key=lines.readline().count)
 
 
 def _checked(path: Path, frame: pl.DataFrame, columns: Columns) -> pl.DataFrame:
@@ -197,6 +203,7 @@ def _one(part: pl.DataFrame, columns: Columns, usual: Any) -> Series:
     """The rows of one series, checked."""
     name = str(part[columns.id_column][0])
     _refuse_unread(part, columns)
+    _refuse_changing(part, name, columns)
     part = part.sort("#time", maintain_order=True)
     places, step = _steps(part, usual, name, columns)
     tested = part["#test"].to_numpy()
@@ -242,6 +249,17 @@ def _refuse_unread(part: pl.DataFrame, columns: Columns) -> None:
         )
 
 
+def _refuse_changing(part: pl.DataFrame, name: str, columns: Columns) -> None:
+    """What is to be static and is not."""
+    for column in columns.static:
+        other = (part[column] != part[column][0]).fill_null(True).arg_true()
+        if len(other) and part[column].n_unique() > 1:
+            raise ConveyorError(
+                f"{_where(part, other[0])}, {column}: series {name}: expected {part[column][0]!r} in all its rows, got "
+                f"{part[column][other[0]]!r}; mend the cell, or train with {column} among --past or --ahead"
+            )
+
+
 def _refuse_missing(part: pl.DataFrame, table: np.ndarray, name: str, columns: Columns) -> None:
     """Values that are not there."""
     wrong = ~np.isfinite(table)
@@ -272,10 +290,20 @@ def _steps(part: pl.DataFrame, usual: Any, name: str, columns: Columns) -> tuple
             what = "a gap" if steps > 1 else "uneven steps"
             remedy = "put in what is missing, or train with --fill-gaps" if steps > 1 else "mend the times"
             raise ConveyorError(
-                f"{_where(part, row)}: {what}: series {name}: expected a step of {step} behind {times[row - 1]}, "
-                f"got {times[row]}; {remedy}"
+                f"{_where(part, row)}: {what}: series {name}: expected a step of {_in_words(step)} behind "
+                f"{times[row - 1]}, got {times[row]}; {remedy}"
             )
     return np.concatenate([[0], np.cumsum(np.round(ratio).astype(np.int64))]), step
+
+
+def _in_words(step: Any) -> str:
+    """A time between two values: a number, or the largest unit that goes into it."""
+    if not isinstance(step, timedelta):
+        return str(step)
+    units = {"day": timedelta(days=1), "hour": timedelta(hours=1), "minute": timedelta(minutes=1)}
+    name = next((name for name, unit in units.items() if step % unit == timedelta(0)), "second")
+    count = step / units.get(name, timedelta(seconds=1))
+    return f"{count:g} {name}{'s' * (count != 1)}"
 
 
 def _filled(table: np.ndarray) -> np.ndarray:

@@ -190,8 +190,9 @@ class Cuts(NamedTuple):
         valid = max(0, test - self._whole(self.valid_share * test))
         if valid <= h or N - test < h:
             raise ConveyorError(
-                f"[data] series {one.name} is too short: expected more than {h} values to learn from, {h} or more to "
-                f"choose by and {h} or more to test on, got {valid}, {test - valid}, {N - test}; lower --horizon"
+                f"[data] series {one.name} is too short: expected {3 * h + 1:,} values or more, which is more than {h} "
+                f"to learn from, and {h} each to choose by and to test on, got {N:,}, of which {valid}, {test - valid} "
+                f"and {N - test} are for that; lower --horizon, or leave the series out"
             )
         return (
             self.pieces(number, valid - h, window),

@@ -29,6 +29,7 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -376,7 +377,8 @@ def scores(sums: dict[str, Any]) -> dict[str, float]:
     divisors = {"mase": "mase_values", "naive_mase": "naive_mase_values", "wql": "size"}
     shown = ["smape", "mase", "wql", *(name for name in sums if name.startswith("coverage")), "loss"]
     shown += [name for name in ("naive_smape", "naive_mase") if name in sums]
-    return {name: sums[name] / max(sums[divisors.get(name, "values")], 1e-12) for name in shown}
+    counts = {name: sums[divisors.get(name, "values")] for name in shown}
+    return {name: sums[name] / counts[name] if counts[name] else math.nan for name in shown}
 
 
 # Prediction
