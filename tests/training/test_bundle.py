@@ -99,5 +99,5 @@ def test_foreign_description(folder: Path, content: str, expected: str) -> None:
 
 
 def test_no_bundle(tmp_path: Path) -> None:
-    with pytest.raises(ConveyorError, match=r"\[bundle\] .*model\.json: cannot be read"):
+    with pytest.raises(ConveyorError, match=r"\[bundle\] .*: expected a run's folder, with a model\.json"):
         tasks.load(tmp_path)

@@ -27,6 +27,7 @@ class Entry:
     about: str
     licence: str
     used_by: str
+    """The task, and how it is given there."""
     upstream: str
     """Where to get it by hand, if it has no address."""
     files: dict[str, tuple[str, str]]

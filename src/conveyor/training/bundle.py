@@ -6,6 +6,7 @@ A bundle lies in its run's folder, and may be copied from there; the two files a
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,10 @@ def write_weights(folder: Path, network: nn.Module) -> None:
 def read_description(folder: Path) -> dict[str, Any]:
     """What `write_description` wrote, checked to be that."""
     path = folder / "model.json"
+    if not os.path.exists(path):  # not Path.exists, which raises where it may not look
+        near = sorted(str(found.parent) for found in folder.parent.glob("*/model.json"))[-3:] if folder.name else []
+        there = f"there are {', '.join(near)}" if near else "conveyor train makes one, and says where"
+        raise ConveyorError(f"[bundle] {folder}: expected a run's folder, with a model.json that may be read; {there}")
     description = files.read_json(path, "bundle")
     if not isinstance(description, dict) or description.get("format") != FORMAT:
         got = description.get("format") if isinstance(description, dict) else type(description).__name__
