@@ -127,7 +127,8 @@ def _train(learner: Learner, run: Path, history: History | None, going_on: bool)
             enable_checkpointing=False,
             enable_model_summary=False,
         )
-        trainer.fit(learner, ckpt_path=checkpoint.last(run) if going_on else None)
+        with machine.matmul_precision(learner.options.matmul_precision):
+            trainer.fit(learner, ckpt_path=checkpoint.last(run) if going_on else None)
 
 
 def _figures(learner: Learner, rows: list[dict[str, float]]) -> dict[str, Any]:

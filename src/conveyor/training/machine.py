@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -25,6 +26,20 @@ def resolve(device: str) -> torch.device:
     """What `auto` comes to."""
     found = torch.accelerator.current_accelerator() if device == "auto" else torch.device(device)
     return found or torch.device("cpu")
+
+
+@contextmanager
+def matmul_precision(precision: str) -> Iterator[None]:
+    """Within this context float32 layers on the processor multiply as exactly as asked for."""
+    kinds = (torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv)
+    before = [kind.fp32_precision for kind in kinds]
+    try:
+        for kind in kinds:
+            kind.fp32_precision = "bf16" if precision == "medium" else "ieee"
+        yield
+    finally:
+        for kind, was in zip(kinds, before, strict=True):
+            kind.fp32_precision = was
 
 
 def check_memory(network: nn.Module) -> None:
