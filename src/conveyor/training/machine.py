@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,7 +32,7 @@ def resolve(device: str) -> torch.device:
 @contextmanager
 def matmul_precision(precision: str) -> Iterator[None]:
     """Within this context float32 layers on the processor multiply as exactly as asked for."""
-    kinds = (torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv)
+    kinds: list[Any] = [getattr(torch.backends.mkldnn, name) for name in ("matmul", "conv")]
     before = [kind.fp32_precision for kind in kinds]
     try:
         for kind in kinds:
