@@ -36,3 +36,19 @@ def test_language_model(tmp_path: Path) -> None:
     report = (tmp_path / "report.md").read_text()
     assert report == done.stdout
     assert report.count("| word-200: V 10,000, T 35, B 20 |") == 1
+
+
+def test_decoding() -> None:
+    command = [
+        sys.executable,
+        str(BENCHMARKS / "decoding.py"),
+        "--threads",
+        "1",
+        "--sentences",
+        "4",
+        "--seconds",
+        "0.01",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [line[:5] for line in done.stdout.splitlines()[4:]] == ["| 1 |", "| 5 |"]

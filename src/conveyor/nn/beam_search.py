@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any, NamedTuple
 
 import torch
@@ -106,7 +107,7 @@ def _step(
 ) -> tuple[Tensor, Tensor, list[Any]]:
     """log p [N, W], weights [N, S] and the states after one token, the mean of all decoders."""
     each = [decoder(tokens, *seen) for decoder, *seen in zip(decoders, memories, states, strict=True)]
-    log_p = torch.stack([one.logits[0].log_softmax(-1) for one in each]).logsumexp(0) - math.log(len(each))
+    log_p = reduce(torch.logaddexp, (one.logits[0].log_softmax(-1) for one in each)).sub_(math.log(len(each)))
     return log_p, torch.stack([one.weights[0] for one in each]).mean(0), [one.state for one in each]
 
 
