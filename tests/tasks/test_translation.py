@@ -60,7 +60,7 @@ def taught(of: task.Config, steps: int) -> Model:
 
 def test_it_learns_to_turn_round(corpus: Path) -> None:
     """What attention is for; and the predictions say where they looked."""
-    of = config(corpus)
+    of = config(corpus, attention="additive")
     model = taught(of, 400)
     split = task.read(of).test
     found = score(model.task, of, model.network, split)

@@ -20,7 +20,7 @@ class Alignment(NamedTuple):
     """[len(written), len(read)]"""
 
 
-def draw(path: Path, alignments: Sequence[Alignment]) -> None:
+def draw(path: Path, alignments: Sequence[Alignment], captions: Sequence[str] = ()) -> None:
     """A picture with a matrix for each: written tokens down, read tokens across, the darker the more looked at."""
     inches = [0.4 + 0.22 * len(one.written) for one in alignments]
     widest = max(len(one.read) for one in alignments)
@@ -32,4 +32,6 @@ def draw(path: Path, alignments: Sequence[Alignment]) -> None:
         axes.set_yticks(range(len(one.written)), one.written, fontsize=8)
         axes.xaxis.tick_top()
         axes.tick_params(length=0)
+    for axes, caption in zip(rows, captions, strict=False):
+        axes.set_xlabel(caption, fontsize=9)
     pictures.write(path, figure)
