@@ -14,7 +14,7 @@ from conveyor.training.task import Split, Sums, Task
 
 def add(total: Sums, sums: Sums) -> Sums:
     """The sums of two batches."""
-    return {name: total.get(name, 0) + value for name, value in sums.items()}
+    return total | {name: total.get(name, 0) + value for name, value in sums.items()}
 
 
 def numbers(task: Task, sums: Sums) -> dict[str, float]:

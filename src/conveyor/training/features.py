@@ -1,0 +1,132 @@
+"""What an ONNX encoder makes of images: computed once, kept, and read from there.
+
+An encoder is a file in ONNX that takes RGB images [N, 3, H, W], 0 to 255, and has an output [N, D, h, w], the feature
+map; outputs [N, V] beside it describe the image as a whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pooch  # type: ignore[import-untyped]
+import torch
+
+from conveyor.data import images
+from conveyor.data.records import BadRecords
+from conveyor.errors import ConveyorError
+from conveyor.training import files
+
+GRID = 7
+"""Places of a feature map down and across; larger ones are averaged down to so many."""
+AT_ONCE = 32
+
+
+class Features(NamedTuple):
+    """What is known of N images."""
+
+    maps: np.ndarray
+    """[N, P, D]: of each place, row by row; or of pixels [N, S, S, 3]."""
+    vectors: np.ndarray
+    """[N, V]: of each as a whole; V may be 0."""
+
+
+class Encoder:
+    """An encoder in a file, or with an empty name none: then the pixels themselves are what is known."""
+
+    def __init__(self, path: str, size: int) -> None:
+        self.path, self.size = path, size
+        self.session: Any = None
+        self.sizes = (0, 0)
+        """D of its map and V beside it."""
+        self.sha256 = hashlib.sha256(self._load() if path else b"pixels").hexdigest()
+
+    def _load(self) -> bytes:
+        import onnxruntime  # type: ignore[import-untyped]
+
+        try:
+            content = Path(self.path).read_bytes()
+        except OSError as error:
+            raise ConveyorError(f"[encoder] {self.path}: cannot be read ({error.strerror}); check --encoder") from None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        try:
+            self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's errors have no class in common
+            raise ConveyorError(f"[encoder] {self.path}: expected a model in ONNX, but {error!s:.200}") from None
+        maps, vectors = self.run(np.zeros((1, self.size, self.size, 3), np.uint8))  # what does not fit is told at once
+        self.sizes = maps.shape[-1], vectors.shape[-1]
+        return content
+
+    def run(self, pixels: np.ndarray) -> Features:
+        """Of images [N, S, S, 3]."""
+        if self.session is None:
+            return Features(pixels, np.zeros((len(pixels), 0), np.float16))
+        name = self.session.get_inputs()[0].name
+        try:
+            found = self.session.run(None, {name: pixels.transpose(0, 3, 1, 2).astype(np.float32)})
+        except Exception as error:
+            raise ConveyorError(
+                f"[encoder] {self.path}: expected a model that takes images [N, 3, {self.size}, {self.size}], but "
+                f"{error!s:.200}"
+            ) from None
+        maps = [one for one in found if np.ndim(one) == 4 and len(one) == len(pixels)]
+        if not maps:
+            shapes = ", ".join(str([*np.shape(one)]) for one in found)
+            raise ConveyorError(
+                f"[encoder] {self.path}: expected an output [N, D, h, w], a feature map, got {shapes}; export it "
+                "without its last layers"
+            )
+        vectors = [one for one in found if np.ndim(one) == 2 and len(one) == len(pixels)]
+        places = _averaged(maps[0]).reshape(*maps[0].shape[:2], -1).transpose(0, 2, 1)
+        whole = np.concatenate(vectors, 1) if vectors else np.zeros((len(pixels), 0))
+        return Features(places.astype(np.float16), whole.astype(np.float16))
+
+    def features(self, paths: Sequence[Path], bad: BadRecords) -> tuple[Features, list[Path]]:
+        """Of images, from the cache if it has them; and the images that could be read."""
+        contents = hashlib.sha256()
+        for path in paths:
+            contents.update(f"{path.name} {path.stat().st_size if path.exists() else None}".encode())
+            contents.update(path.read_bytes() if path.is_file() else b"")
+        key = hashlib.sha256(f"{self.sha256} {self.size} {GRID} {contents.hexdigest()}".encode()).hexdigest()[:32]
+        folder = Path(pooch.os_cache("conveyor")) / "features" / key
+        good = files.read_json(folder / "good.json", "cache") if (folder / "good.json").exists() else []
+        if len(good) < len(paths):  # also where some are bad: their mistakes are to be told again
+            good = self._compute(paths, bad, folder)
+        loaded = [np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in Features._fields]
+        return Features(*loaded), [paths[n] for n in good]
+
+    def _compute(self, paths: Sequence[Path], bad: BadRecords, folder: Path) -> list[int]:
+        """Read and encode all images, write what came of it, and tell which could be read."""
+        good, found, pixels = list[int](), list[Features](), list[np.ndarray]()
+        for n, path in enumerate(paths):
+            with bad.record():
+                pixels.append(images.read(path, self.size))
+                good.append(n)
+            if len(pixels) == AT_ONCE or (pixels and n == len(paths) - 1):
+                found.append(self.run(np.stack(pixels)))
+                pixels = []
+        if pixels:
+            found.append(self.run(np.stack(pixels)))
+        if not good:
+            raise ConveyorError(f"[image] expected images, got none{bad.summary()}")
+        for name, parts in zip(Features._fields, zip(*found, strict=True), strict=True):
+            buffer = io.BytesIO()
+            np.save(buffer, np.concatenate(parts), allow_pickle=False)
+            files.write(folder / f"{name}.npy", buffer.getvalue())
+        files.write_json(folder / "good.json", good)
+        return good
+
+
+def _averaged(maps: np.ndarray) -> np.ndarray:
+    """Maps [N, D, h, w] of more places than GRID down or across as means over about equal parts."""
+    for axis in (2, 3):
+        if maps.shape[axis] > GRID:
+            bounds = maps.shape[axis] * np.arange(GRID) // GRID
+            ends = [*bounds[1:], maps.shape[axis]]
+            maps = np.stack([maps.take(range(a, b), axis).mean(axis) for a, b in zip(bounds, ends, strict=True)], axis)
+    return maps
