@@ -16,9 +16,9 @@ class Found(NamedTuple):
     """What a story says about a question."""
 
     answer: Tensor
-    """[B, 3H]: the last state of the reader, and the question."""
+    """[B, 3H + E]: the last state of the reader, and the question."""
     values: Tensor
-    """Of the sentences [N, B, 4H]."""
+    """Of the sentences [N, B, 4H + E]."""
     words: Tensor
     """Of each sentence's words [W, U, 2H]."""
     hops: Tensor
@@ -28,7 +28,7 @@ class Found(NamedTuple):
 class StoryReader(nn.Module):
     """Sentences and question by an LSTM over words, the story by one over sentences, then K looks by an LSTM.
 
-        s_n = BiLSTM(words of sentence n), its last states;  q the same of the question
+        s_n = [BiLSTM(words of sentence n), its last states; Σ of the words' embeddings], q the same of the question
         m_n = [s_n, BiLSTM(s_1 … s_N)_n]
         y_k = attention_k(h_{k-1}; m),   h_k, c_k = LSTM([y_k, q], h_{k-1}, c_{k-1}),   h_0 = tanh(W q)
 
@@ -48,19 +48,22 @@ class StoryReader(nn.Module):
         self, vocabulary: int, embedding_size: int, hidden_size: int, hops: int, dropout: float, variant: str = "lstm"
     ) -> None:
         super().__init__()
-        H = hidden_size
+        H, S = hidden_size, 2 * hidden_size + embedding_size
+        self.value_size, self.answer_size = S + 2 * H, S + H
         self.embedding = nn.Embedding(vocabulary, embedding_size)
         self.words = LSTM(embedding_size, H, bidirectional=True, variant=variant)
-        self.story = LSTM(2 * H, H, bidirectional=True, variant=variant)
-        self.bridge = nn.Linear(2 * H, H)
-        self.looks = nn.ModuleList(Attention(H, 4 * H, H) for _ in range(hops))
-        self.controller = LSTMCell(6 * H, H)
+        self.story = LSTM(S, H, bidirectional=True, variant=variant)
+        self.bridge = nn.Linear(S, H)
+        self.looks = nn.ModuleList(Attention(H, self.value_size, H, "multiplicative") for _ in range(hops))
+        self.controller = LSTMCell(self.value_size + S, H)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, sentences: Tensor, lengths: Tensor, story: Tensor, counts: Tensor, question: Tensor) -> Found:
         """What is found."""
-        words, (last, _) = self.words(self.dropout(self.embedding(sentences)), lengths=lengths)
-        s = self.dropout(last.transpose(0, 1).flatten(1))
+        embedded = self.embedding(sentences)
+        words, (last, _) = self.words(self.dropout(embedded), lengths=lengths)
+        there = (torch.arange(len(sentences), device=lengths.device)[:, None] < lengths).unsqueeze(-1)
+        s = self.dropout(torch.cat([last.transpose(0, 1).flatten(1), (embedded * there).sum(0)], -1))
         told, q = s[story], s[question]
         values = torch.cat([told, self.dropout(self.story(told, lengths=counts)[0])], -1)
         h = self.bridge(q).tanh()

@@ -74,7 +74,7 @@ class Config:
     """Looks at the story."""
     variant: VariantName = "lstm"
     """Which LSTM: a name in `conveyor.VARIANTS` (docs/variants.md)."""
-    dropout: Share = 0.1
+    dropout: Share = 0.2
     """Share dropped of embeddings and sentences."""
     reading: ReadingOptions = field(default_factory=ReadingOptions)
     training: TrainingOptions = field(
@@ -243,7 +243,8 @@ class Words(nn.Module):
         super().__init__()
         H = config.hidden_size
         self.reader = StoryReader(width, config.embedding_size, H, config.hops, config.dropout, config.variant)
-        self.decoder = Decoder(1 + answers, config.embedding_size, H, 4 * H, 3 * H, variant=config.variant)
+        sizes = self.reader.value_size, self.reader.answer_size
+        self.decoder = Decoder(1 + answers, config.embedding_size, H, *sizes, variant=config.variant)
 
     def forward(self, *batch: Tensor) -> Found:
         """What the reader found; see `Batch`."""
@@ -276,7 +277,7 @@ class Span(nn.Module):
         super().__init__()
         H = config.hidden_size
         self.reader = StoryReader(width, config.embedding_size, H, config.hops, config.dropout, config.variant)
-        self.ends = nn.Linear(3 * H, 2 * 6 * H)
+        self.ends = nn.Linear(self.reader.answer_size, 2 * (2 * H + self.reader.value_size))
 
     def forward(self, *batch: Tensor) -> Found:
         """What the reader found; see `Batch`."""
@@ -286,7 +287,7 @@ class Span(nn.Module):
     def logits(self, batch: Batch, found: Found) -> Tensor:
         """Of the first and the last word, over the words of each story [2, B, P]."""
         W, N = found.words.shape[0], len(batch.story)
-        words = torch.cat([found.words[:, batch.story], found.values.expand(W, -1, -1, -1)], -1)  # [W, N, B, 6H]
+        words = torch.cat([found.words[:, batch.story], found.values.expand(W, -1, -1, -1)], -1)  # [W, N, B, …]
         ends = self.ends(found.answer).unflatten(-1, (2, -1))
         e = torch.einsum("wnbd,bkd->kbnw", words, ends)
         there = torch.arange(W)[:, None] < batch.lengths

@@ -7,19 +7,17 @@ map; outputs [N, V] beside it describe the image as a whole.
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pooch  # type: ignore[import-untyped]
 import torch
 
 from conveyor.data import images
 from conveyor.data.records import BadRecords
 from conveyor.errors import ConveyorError
-from conveyor.training import files
+from conveyor.training import kept
 
 GRID = 7
 """Places of a feature map down and across; larger ones are averaged down to so many."""
@@ -87,39 +85,24 @@ class Encoder:
         return Features(places.astype(np.float16), whole.astype(np.float16))
 
     def features(self, paths: Sequence[Path], bad: BadRecords) -> tuple[Features, list[Path]]:
-        """Of images, from the cache if it has them; and the images that could be read."""
-        contents = hashlib.sha256()
-        for path in paths:
-            contents.update(f"{path.name} {path.stat().st_size if path.exists() else None}".encode())
-            contents.update(path.read_bytes() if path.is_file() else b"")
-        key = hashlib.sha256(f"{self.sha256} {self.size} {GRID} {contents.hexdigest()}".encode()).hexdigest()[:32]
-        folder = Path(pooch.os_cache("conveyor")) / "features" / key
-        good = files.read_json(folder / "good.json", "cache") if (folder / "good.json").exists() else []
-        if len(good) < len(paths):  # also where some are bad: their mistakes are to be told again
-            good = self._compute(paths, bad, folder)
-        loaded = [np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in Features._fields]
-        return Features(*loaded), [paths[n] for n in good]
+        """Of images, kept from call to call; and the images that could be read."""
+        key = kept.digest(paths, self.sha256, self.size, GRID, bad.skip)
+        *found, good = kept.arrays(key, (*Features._fields, "good"), lambda: self._compute(paths, bad))
+        return Features(*found), [paths[n] for n in good]
 
-    def _compute(self, paths: Sequence[Path], bad: BadRecords, folder: Path) -> list[int]:
-        """Read and encode all images, write what came of it, and tell which could be read."""
-        good, found, pixels = list[int](), list[Features](), list[np.ndarray]()
-        for n, path in enumerate(paths):
-            with bad.record():
-                pixels.append(images.read(path, self.size))
-                good.append(n)
-            if len(pixels) == AT_ONCE or (pixels and n == len(paths) - 1):
-                found.append(self.run(np.stack(pixels)))
-                pixels = []
-        if pixels:
-            found.append(self.run(np.stack(pixels)))
+    def _compute(self, paths: Sequence[Path], bad: BadRecords) -> list[np.ndarray]:
+        """Maps, vectors, and the numbers of the images that could be read."""
+        good, found = list[int](), list[Features]()
+        for first in range(0, len(paths), AT_ONCE):
+            pixels = []
+            for n, path in enumerate(paths[first : first + AT_ONCE], first):
+                with bad.record():
+                    pixels.append(images.read(path, self.size))
+                    good.append(n)
+            found += [self.run(np.stack(pixels))] if pixels else []
         if not good:
             raise ConveyorError(f"[image] expected images, got none{bad.summary()}")
-        for name, parts in zip(Features._fields, zip(*found, strict=True), strict=True):
-            buffer = io.BytesIO()
-            np.save(buffer, np.concatenate(parts), allow_pickle=False)
-            files.write(folder / f"{name}.npy", buffer.getvalue())
-        files.write_json(folder / "good.json", good)
-        return good
+        return [*map(np.concatenate, zip(*found, strict=True)), np.array(good)]
 
 
 def _averaged(maps: np.ndarray) -> np.ndarray:

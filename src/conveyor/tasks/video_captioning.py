@@ -1,0 +1,459 @@
+"""Video captioning: what is said or shown in a video, in words.
+
+The task: of frames x_1 … x_T write the caption y_1 … y_U. A small convolutional network sees each frame between its
+neighbours, an LSTM in both directions reads the frames, and an LSTM writes the caption with attention over them
+(S. Venugopalan et al. 2015, 10.1109/ICCV.2015.515, with the attention of L. Yao et al. 2015, 10.1109/ICCV.2015.512).
+Where words follow frames in order, as on a speaker's lips, connectionist temporal classification helps to find which
+frames are which words (A. Graves et al. 2006, 10.1145/1143844.1143891), and can write the caption as well.
+
+    conveyor train video-captioning --data videos/ captions.csv
+    conveyor evaluate runs/video-captioning/TIME
+    conveyor predict runs/video-captioning/TIME video.mp4 -o video.png
+
+Data: videos that PyAV decodes, and CSV with the columns video, and caption or word; with the columns start_frame and
+end_frame a row is a part of its video. A share of the videos, drawn from --split-seed, validates and tests.
+
+Scores: `loss`, nats a word; `wer`, the word error rate by jiwer: words that are wrong, too many or missing over all
+words, in per cent; `exact`, the share of captions that are right in all words; `wer_prior` and `exact_prior`, those of
+a writer that sees nothing and always says the word that training has most often in each place.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jiwer
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from conveyor.data import videos
+from conveyor.data.batches import Batches, pad
+from conveyor.data.records import BadRecords
+from conveyor.data.videos import Clip
+from conveyor.data.written import BOUNDARY, NOTHING, Teacher, Written
+from conveyor.errors import ConveyorError
+from conveyor.nn.beam_search import Hypothesis, beam_search
+from conveyor.nn.ctc import best_path, ctc_loss
+from conveyor.nn.decoder import Decoder
+from conveyor.nn.encoder import Encoder
+from conveyor.nn.frames import FrameCNN
+from conveyor.training import files, kept, key_frames
+from conveyor.training.options import (
+    Count,
+    Depth,
+    ReadingOptions,
+    Share,
+    Size,
+    TrainingOptions,
+    VariantName,
+    Whole,
+    check,
+)
+from conveyor.training.task import Data, Model, Outcome, Smoke, Sums
+
+UNIT = "frames"
+ENDINGS: tuple[str, ...] = (".csv", ".json", ".txt", ".png")
+
+
+@dataclass(kw_only=True)
+class Config:
+    """Train a writer of captions of videos.
+
+    Data: folders of videos, and CSV with the columns video, and caption or word. --limit counts captions.
+    """
+
+    width: Size = 48
+    """Pixels that frames are brought to, across."""
+    height: Size = 32
+    """And down."""
+    longest: Count = 1000
+    """Most frames of a clip; longer ones are a mistake."""
+    leave_out: tuple[str, ...] = ()
+    """Captions that are no captions: sil sp."""
+    split_seed: Whole = 0
+    """Which videos validate and test is drawn from this."""
+    vocabulary: Count = 5_000
+    """Most words told apart."""
+    embedding_size: Size = 64
+    """Numbers that stand for a word."""
+    hidden_size: Size = 128
+    """Units of a layer, of those that read in each direction."""
+    encoder_layers: Depth = 2
+    """Layers that read."""
+    ctc_weight: Share = 0.5
+    """Share of the loss that is of connectionist temporal classification, the rest of the decoder."""
+    decode: Literal["attention", "ctc"] = "attention"
+    """What writes the captions; ctc needs a --ctc-weight."""
+    shift: Whole = 2
+    """Pixels by which training moves a clip, at most."""
+    variant: VariantName = "lstm"
+    """Which LSTM: a name in `conveyor.VARIANTS` (docs/variants.md)."""
+    dropout: Share = 0.4
+    """Share dropped of features, between layers, and of outputs."""
+    label_smoothing: Share = 0.1
+    """Share of the probability that training spreads over all words."""
+    reading: ReadingOptions = field(default_factory=ReadingOptions)
+    training: TrainingOptions = field(
+        default_factory=lambda: TrainingOptions(
+            batch_size=16, epochs=100, learning_rate=0.001, schedule="cosine", average="ema", average_decay=0.99
+        )
+    )
+
+    def __post_init__(self) -> None:
+        check(
+            self,
+            lambda: ["--decode ctc: expected a --ctc-weight"] if self.decode == "ctc" and not self.ctc_weight else [],
+        )
+
+
+# Reading
+
+
+class Batch(NamedTuple):
+    """Clips side by side; time goes first."""
+
+    frames: Tensor
+    """[T, B, height, width], 0 to 255"""
+    lengths: Tensor
+    """Frames of each [B]."""
+    teacher: Teacher
+    captions: list[str]
+    target: Written
+    """What makes texts of what is written."""
+    prior: str
+    """What is said most often."""
+
+
+def read(config: Config, facts: dict[str, Any] | None = None) -> Data:
+    """Read the clips of each part; the vocabulary is that of the training part, or of `facts`."""
+    reading = config.reading
+    if not reading.data:
+        raise ConveyorError("[data] nothing to read; name a folder of videos and a CSV of captions with --data")
+    bad = BadRecords(reading.skip_bad)
+    clips = videos.read_clips([Path(path) for path in reading.data], config.leave_out, bad)
+    split = videos.split(clips, reading.valid_share, reading.test_share, config.split_seed)
+    parts = [part[: reading.limit] for part in split]
+    coder = Coder(config, facts or learn(config, parts[0]))
+    frames = decode(config, [clip for part in parts for clip in part], bad)
+    train = coder.batches(parts[0], frames, bad, config.training.seed)
+    valid, test = (coder.batches(part, frames, bad) for part in parts[1:])
+    counts = " + ".join(f"{len(part.lengths):,}" for part in (train, valid, test))
+    summary = f"{counts} clips of {len(frames):,} videos to train, validate, test; {len(coder.target):,} words"
+    return Data(train, valid, test, coder.facts, summary + bad.summary())
+
+
+def read_test(config: Config, facts: dict[str, Any], data: Sequence[str], bad: BadRecords) -> Batches:
+    """Other clips."""
+    clips = videos.read_clips([Path(path) for path in data], config.leave_out, bad)
+    return Coder(config, facts).batches(clips, decode(config, clips, bad), bad)
+
+
+def decode(config: Config, clips: Sequence[Clip], bad: BadRecords) -> dict[Path, np.ndarray]:
+    """The frames of each video that could be read, kept from run to run."""
+    paths = sorted({clip.video for clip in clips})
+
+    def compute() -> list[np.ndarray]:
+        found, ends = [], []
+        for path in paths:
+            with bad.record():
+                found.append(videos.read(path, config.width, config.height))
+            ends.append(sum(map(len, found)))
+        if not found:
+            raise ConveyorError(f"[data] expected videos, got none{bad.summary()}")
+        return [np.concatenate(found), np.array(ends)]
+
+    key = kept.digest(paths, "frames", config.width, config.height, bad.skip)
+    frames, ends = kept.arrays(key, ("frames", "ends"), compute)
+    bounds = zip(paths, [0, *ends[:-1]], ends, strict=True)
+    return {path: frames[first:last] for path, first, last in bounds if last > first}
+
+
+def learn(config: Config, clips: Sequence[Clip]) -> dict[str, Any]:
+    """The facts: the words, and in each place the most frequent one."""
+    captions = [clip.caption for clip in clips]
+    words = Written.learn("word", captions, max(config.vocabulary, 4))
+    count = Counter(len(caption.split()) for caption in captions).most_common(1)[0][0]
+    places = [*zip_longest(*(caption.split() for caption in captions))][:count]
+    prior = [Counter(filter(None, place)).most_common(1)[0][0] for place in places]
+    return {"words": words.to_json(), "prior": " ".join(prior)}
+
+
+class Coder:
+    """What makes tensors of clips."""
+
+    def __init__(self, config: Config, facts: dict[str, Any]) -> None:
+        self.config, self.facts = config, facts
+        self.target = Written.from_json(facts.get("words"))
+        if not isinstance(facts.get("prior"), str):
+            raise ConveyorError("[model] prior: expected a caption; copy the model's file again")
+
+    def batches(
+        self, clips: Sequence[Clip], frames: dict[Path, np.ndarray], bad: BadRecords, seed: int | None = None
+    ) -> Batches:
+        """Batches of clips, of like length."""
+        rows = []
+        for clip in clips:
+            if clip.video in frames:
+                with bad.record():
+                    rows.append((self.fitting(clip.frames(frames[clip.video]), clip.where), clip.caption))
+        if not rows:
+            raise ConveyorError(f"[data] expected clips, got none{bad.summary()}")
+        texts = [self.target.encode(caption) for _, caption in rows]
+
+        def collate(chosen: np.ndarray) -> Batch:
+            shown, captions = zip(*(rows[n] for n in chosen), strict=True)
+            lengths = torch.tensor([len(one) for one in shown])
+            taught = Teacher.of([texts[n] for n in chosen])
+            return Batch(torch.from_numpy(pad(shown)), lengths, taught, [*captions], self.target, self.facts["prior"])
+
+        return Batches([len(one) for one, _ in rows], self.config.training.batch_size, collate, seed)
+
+    def fitting(self, frames: np.ndarray, where: str) -> np.ndarray:
+        """Frames that are not too many."""
+        if len(frames) > self.config.longest:
+            raise ConveyorError(
+                f"[data] {where}: expected at most {self.config.longest} frames (--longest), got {len(frames)}; cut it"
+            )
+        return frames
+
+
+# Network and loss
+
+
+class Network(nn.Module):
+    """CNN over frames, BiLSTM, an attentive decoder, and a head for CTC."""
+
+    def __init__(self, config: Config, words: int) -> None:
+        super().__init__()
+        H = config.hidden_size
+        self.frames = FrameCNN(config.height, config.width, 2 * H, config.dropout, config.shift)
+        self.encoder = Encoder(2 * H, H, config.encoder_layers, config.dropout, variant=config.variant)
+        self.decoder = Decoder(
+            words, config.embedding_size, H, 2 * H, 2 * H, attention="additive", dropout=config.dropout,
+            variant=config.variant,
+        )  # fmt: skip
+        self.ctc = nn.Linear(2 * H, words) if config.ctc_weight else None
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Values [T, B, 2H] of the frames, and a summary [B, 2H]."""
+        values, summary = self.encoder(self.frames(frames, lengths), lengths)
+        return values, summary
+
+
+def network(config: Config, facts: dict[str, Any]) -> Network:
+    """The untrained network."""
+    return Network(config, len(Coder(config, facts).target))
+
+
+def loss(config: Config, network: Any, batch: Batch, carried: None) -> Outcome:
+    """Cross-entropy of the decoder and CTC's; in validation and test also what is written."""
+    values, summary = network(batch.frames, batch.lengths)
+    inputs, targets = batch.teacher
+    logits = network.decoder(
+        inputs, network.decoder.remember(values, batch.lengths), network.decoder.start(summary)
+    ).logits
+    flat, count = logits.flatten(0, 1), int((targets != NOTHING).sum())
+    of_decoder = cross_entropy(
+        flat, targets.flatten(), label_smoothing=config.label_smoothing if network.training else 0.0
+    )
+    total = of_decoder
+    if network.ctc is not None:
+        texts = inputs[1:].T
+        each = ctc_loss(network.ctc(values), batch.lengths, texts, (targets > 0).sum(0))
+        total = torch.lerp(of_decoder, each.sum() / count, config.ctc_weight)
+    frames = int(batch.lengths.sum())
+    sums: Sums = {"nats": total.detach().double() * count, "words": count, "frames": frames}
+    if not network.training:
+        written = [
+            batch.target.decode(best)
+            for best, _ in _write(config, network, values, summary, batch.lengths, batch.target)
+        ]
+        sums |= _errors(written, batch.captions) | {
+            f"{name}_prior": value for name, value in _errors([batch.prior] * len(written), batch.captions).items()
+        }
+    return Outcome(total, count, sums)
+
+
+def _errors(written: Sequence[str], captions: Sequence[str]) -> Sums:
+    """Words that are wrong, words there are, captions that are right, captions."""
+    found = jiwer.process_words([*captions], [*written])
+    wrong = found.substitutions + found.deletions + found.insertions
+    right = sum(a == b for a, b in zip(written, captions, strict=True))
+    said = found.hits + found.substitutions + found.deletions
+    return {"wrong": wrong, "said": said, "right": right, "captions": len(captions)}
+
+
+def _write(
+    config: Config, network: Any, values: Tensor, summary: Tensor, lengths: Tensor, target: Written, beam: int = 1
+) -> list[tuple[list[int], np.ndarray]]:
+    """Numbers of the words of each caption, and where the decoder looked [U, T]."""
+    memory, state = network.decoder.remember(values, lengths), network.decoder.start(summary)
+    if config.decode == "ctc":
+        logits = network.ctc(values)
+        shares = logits.softmax(-1).detach().numpy()
+        return [(path, shares[:, b, path].T) for b, path in enumerate(best_path(logits, lengths))]
+    found: list[list[Hypothesis]] = beam_search(
+        [network.decoder], [memory], [state], start=BOUNDARY, end=BOUNDARY, rows=len(lengths), width=beam,
+        longest=videos.MOST_WORDS, length_penalty=0.7, never=target.never,
+    )  # fmt: skip
+    return [(best.tokens, best.weights.numpy()) for best, *_ in found]
+
+
+def scores(sums: dict[str, Any]) -> dict[str, float]:
+    """Nats a word, word error rate, exact captions, and these of the prior where something was written."""
+    found = {"loss": sums["nats"] / sums["words"]}
+    for prior in ("", "_prior") if "wrong" in sums else ():
+        found[f"wer{prior}"] = 100 * sums[f"wrong{prior}"] / sums[f"said{prior}"]
+        found[f"exact{prior}"] = sums[f"right{prior}"] / sums[f"captions{prior}"]
+    return found
+
+
+# Prediction
+
+
+@dataclass(kw_only=True)
+class PredictOptions:
+    """Write captions of videos, of folders of them, or of the clips of a CSV."""
+
+    beam: Count = 5
+    """Captions that are followed side by side; 1 is greedy."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass
+class Caption:
+    """What is said of a clip."""
+
+    name: str
+    text: str
+    weights: np.ndarray
+    """Where the decoder looked as it wrote each word [U, T]."""
+    frames: np.ndarray
+    """[T, height, width]"""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.text}"
+
+
+class Captions(list[Caption]):
+    """Those of an input."""
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self))
+
+
+def predict(model: Model, inputs: Sequence[Any], options: PredictOptions, bad: BadRecords) -> list[Captions]:
+    """Captions of each input: a video, a folder of videos, a CSV of clips, or frames [T, height, width]."""
+    coder = Coder(model.config, model.facts)
+    return [_caption(model, coder, _clips(coder, one, bad), options.beam) for one in inputs]
+
+
+def _clips(coder: Coder, one: Any, bad: BadRecords) -> list[tuple[str, np.ndarray]]:
+    """Names and frames of the clips of an input."""
+    config: Config = coder.config
+    if isinstance(one, np.ndarray):
+        if one.shape[1:] != (config.height, config.width) or not len(one):
+            raise ConveyorError(f"[predict] expected frames [T, {config.height}, {config.width}], got {[*one.shape]}")
+        return [("frames", coder.fitting(one, "the frames"))]
+    if not isinstance(one, (str, Path)):
+        raise ConveyorError(f"[predict] expected a video, a folder of videos, or a CSV, got {one!r:.40}")
+    path, whole = Path(one), float("inf")
+    if path.suffix == ".csv":
+        clips = videos.read_clips([path], config.leave_out, bad)
+    else:
+        inside = (
+            sorted(file for file in path.iterdir() if file.suffix.lower() in videos.VIDEOS) if path.is_dir() else [path]
+        )
+        clips = [Clip(file, "", 0.0, whole, str(file)) for file in inside]
+    found = []
+    for clip in clips:
+        with bad.record():
+            frames = clip.frames(videos.read(clip.video, config.width, config.height))
+            span = "" if clip.end == whole else f" {clip.start:g}-{clip.end:g}"
+            found.append((clip.video.name + span, coder.fitting(frames, clip.where)))
+    return found
+
+
+@torch.inference_mode()
+def _caption(model: Model, coder: Coder, clips: list[tuple[str, np.ndarray]], beam: int) -> Captions:
+    """In batches."""
+    network: Any = model.network
+    said, size = Captions(), model.config.training.batch_size
+    for first in range(0, len(clips), size):
+        names, frames = zip(*clips[first : first + size], strict=True)
+        lengths = torch.tensor([len(one) for one in frames])
+        values, summary = network(torch.from_numpy(pad(frames)), lengths)
+        found = _write(model.config, network, values, summary, lengths, coder.target, beam)
+        for name, shown, (tokens, weights) in zip(names, frames, found, strict=True):
+            said.append(Caption(name, coder.target.decode(tokens), weights[:, : len(shown)], shown))
+    return said
+
+
+def save(results: list[Captions], path: Path) -> None:
+    """A row a clip (.csv), a line a clip (.txt), all with attention (.json), or a picture of the first (.png)."""
+    each = [one for said in results for one in said]
+    if path.suffix == ".png":
+        key_frames.draw(path, each[0].frames, each[0].text.split(), each[0].weights)
+    elif path.suffix == ".json":
+        described = [{"video": one.name, "caption": one.text, "weights": one.weights.round(4).tolist()} for one in each]
+        files.write_json(path, described)
+    elif path.suffix == ".txt":
+        files.write(path, "".join(f"{one.text}\n" for one in each).encode())
+    else:
+        table = io.StringIO()
+        rows = csv.writer(table, lineterminator="\n")
+        rows.writerow(["video", "caption"])
+        rows.writerows((one.name, one.text) for one in each)
+        files.write(path, table.getvalue().encode())
+
+
+def show(model: Model, data: Data, folder: Path) -> str:
+    """Captions of clips of the test part, and where the decoder looked."""
+    coder, batch = Coder(model.config, model.facts), data.test.batch(0, 0)
+    clips = [("", batch.frames[:length, b].numpy()) for b, length in enumerate(batch.lengths.tolist())]
+    found = _caption(model, coder, clips[:10], 5)
+    key_frames.draw(folder / "frames.png", found[0].frames, found[0].text.split(), found[0].weights)
+    rows = [f"| {one.text} | {caption} |" for one, caption in zip(found, batch.captions, strict=False)]
+    table = "\n".join(["| written | caption |", "|---|---|", *rows])
+    return f"Clips of the test part:\n\n{table}\n\n![Where the decoder looked](frames.png)\n"
+
+
+def smoke(folder: Path) -> Smoke:
+    """A bright spot that moves left or right, then up or down."""
+    import av
+
+    random = np.random.default_rng(0)
+    rows = ["video,caption"]
+    folder.mkdir(parents=True, exist_ok=True)
+    for n in range(30):
+        across, down = random.integers(2, size=2)
+        name = f"{n:02}.mp4"
+        with av.open(str(folder / name), "w") as container:
+            stream = container.add_stream("mpeg4", rate=Fraction(10))
+            stream.width = stream.height = 32
+            for t in range(10):
+                x, y = 4 + 4 * min(t, 5), 4 + 4 * max(0, t - 5)
+                pixels = np.zeros((32, 32, 3), np.uint8)
+                pixels[(y if down else 27 - y) :, (x if across else 27 - x) :][:5, :5] = 255
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            container.mux(stream.encode())
+        rows.append(f"{name},{('left', 'right')[across]} {('up', 'down')[down]}")
+    files.write(folder / "captions.csv", ("\n".join(rows) + "\n").encode())
+    config = Config(
+        width=16, height=16, embedding_size=8, hidden_size=16, dropout=0.0, shift=0, encoder_layers=1,
+        reading=ReadingOptions(data=(str(folder),)),
+        training=TrainingOptions(batch_size=8, epochs=2, learning_rate=0.005),
+    )  # fmt: skip
+    return Smoke(config, (str(folder / "00.mp4"),))
