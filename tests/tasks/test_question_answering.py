@@ -42,7 +42,7 @@ def stories(tmp_path: Path) -> Path:
 
 def config(stories: Path, **more) -> task.Config:
     training = TrainingOptions(batch_size=25)
-    given = {"embedding_size": 20, "hidden_size": 20, "dropout": 0.0} | more
+    given = {"embedding_size": 32, "hidden_size": 32, "dropout": 0.0} | more
     return task.Config(reading=ReadingOptions(data=(str(stories),)), training=training, **given)
 
 
@@ -50,7 +50,7 @@ def taught(of: task.Config, steps: int) -> Model:
     torch.manual_seed(1)
     data = task.read(of)
     network = task.network(of, data.facts)
-    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.005)
     for step in range(steps):
         outcome = task.loss(of, network, data.train.batch(*divmod(step, len(data.train))), None)
         optimizer.zero_grad()
@@ -62,13 +62,13 @@ def taught(of: task.Config, steps: int) -> Model:
 def test_it_learns_to_look(stories: Path, tmp_path: Path) -> None:
     """Words and lists; and what counts as right is what prediction says."""
     of = config(stories)
-    model = taught(of, 300)
+    model = taught(of, 400)
     split = task.read(of).test
     found = task.evaluate(model, split, task.EvaluateOptions())
     assert list(found) == ["loss", "accuracy", "kinds_passed", "one", "two"]
     assert found["accuracy"] == pytest.approx((found["one"] + found["two"]) / 2)
     assert found["one"] > 0.9
-    assert found["two"] > 0.5
+    assert found["two"] > 0.9
     [answers] = model.predict(stories / "two_test.txt")
     true = [
         line.split("\t")[1].replace(",", ", ")
@@ -84,8 +84,9 @@ def test_it_learns_to_look(stories: Path, tmp_path: Path) -> None:
     assert one.answers[0] == "hall"
     assert one.confidence == sorted(one.confidence, reverse=True)
     assert sum(one.confidence) <= 1
-    assert one.hops.max(0).argmax() == 1
-    assert "(Ann went to the hall.)" in str(one)
+    assert one.hops[:, 1].max() > 0.5
+    assert str(one).startswith(f"Where is Ann? hall {one.confidence[0]:.1%}, ")
+    assert str(one).endswith(f"({one.story[int(one.hops[-1].argmax())]})")
     task.save([answers], tmp_path / "a.csv")
     with (tmp_path / "a.csv").open() as stream:
         rows = [*csv.DictReader(stream)]
@@ -110,7 +111,7 @@ def test_spans(tmp_path: Path) -> None:
     model = taught(of, 120)
     assert score(model.task, of, model.network, task.read(of).test)["accuracy"] > 0.8
     [[one]] = model.predict(
-        {"context": "Eve likes hall garden. Tom likes attic hall.", "question": "What likes Tom?"}, n_best=2
+        {"context": ["Eve likes hall garden", "Tom likes attic hall"], "question": "What likes Tom?"}, n_best=2
     )
     assert one.answers[0] == "attic hall"
     (tmp_path / "bad.jsonl").write_text(json.dumps(rows[0] | {"answer": "moon"}))

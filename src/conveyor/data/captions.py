@@ -51,10 +51,10 @@ def read_parts(
     for file in sources:
         for name, caption, where in _read(file, bad):
             with bad.record():
-                if part_of_image and name not in part_of_image and name not in images:
+                if lists and name not in part_of_image and name not in images:
                     continue  # in no part, and not there: nothing is lost
                 captions.setdefault(_known(name, images, where), []).append(_words(caption, where))
-                if not part_of_image and part_of(file):
+                if not lists and part_of(file):
                     part_of_image[name] = part_of(file)
     if not captions:
         raise ConveyorError(

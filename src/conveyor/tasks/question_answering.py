@@ -38,7 +38,7 @@ from conveyor.data.questions import Question
 from conveyor.data.records import BadRecords
 from conveyor.data.written import BOUNDARY, NOTHING, Teacher
 from conveyor.errors import ConveyorError
-from conveyor.nn.beam_search import beam_search
+from conveyor.nn.beam_search import Hypothesis, beam_search
 from conveyor.nn.decoder import Decoder
 from conveyor.nn.hops import Found, StoryReader
 from conveyor.training import alignment, files
@@ -260,14 +260,13 @@ class Words(nn.Module):
         nats = cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets).sum(0)
         return nats, ((logits.argmax(-1) == targets) | (targets == NOTHING)).all(0)
 
-    def answers(self, batch: Batch, found: Found, n_best: int) -> list[list[tuple[list[int], float]]]:
-        """Numbers of the likeliest answers to each question, and their log-probabilities."""
+    def answers(self, batch: Batch, found: Found, n_best: int) -> list[list[Hypothesis]]:
+        """The likeliest answers to each question."""
         memory, state = self.decoder.remember(found.values, batch.counts), self.decoder.start(found.answer)
-        each = beam_search(
+        return beam_search(
             [self.decoder], [memory], [state], start=BOUNDARY, end=BOUNDARY, rows=len(batch.counts),
             width=max(5, n_best), longest=20, n_best=n_best,
         )  # fmt: skip
-        return [[(one.tokens, one.score) for one in best] for best in each]
 
 
 class Span(nn.Module):
@@ -304,14 +303,14 @@ class Span(nn.Module):
         nats = cross_entropy(logits.flatten(0, 1), ends.flatten(), reduction="none").view_as(ends).sum(0)
         return nats, (logits.argmax(-1) == ends).all(0)
 
-    def answers(self, batch: Batch, found: Found, n_best: int) -> list[list[tuple[list[int], float]]]:
-        """First and last word of the likeliest spans, and their log-probabilities."""
+    def answers(self, batch: Batch, found: Found, n_best: int) -> list[list[Hypothesis]]:
+        """First and last word of the likeliest spans; where it looked says the reader alone."""
         first, last = self.logits(batch, found).log_softmax(-1)
         P = first.shape[1]
         both = (first[:, :, None] + last[:, None, :]).masked_fill(torch.ones(P, P).tril(-1).bool(), -math.inf)
-        best = both.flatten(1).topk(min(n_best, P))
+        best, looked = both.flatten(1).topk(min(n_best, P)), found.hops[:, 0]
         return [
-            [([place // P, place % P], score) for place, score in zip(*row, strict=True) if score > -math.inf]
+            [Hypothesis([place // P, place % P], p, looked[:0]) for place, p in zip(*row, strict=True) if p > -math.inf]
             for row in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ]
 
@@ -383,7 +382,7 @@ class Answer:
     confidence: list[float]
     """The probability of each."""
     hops: np.ndarray
-    """How much each look was at each sentence [K, N]."""
+    """How much each look was at each sentence, and where the answer is written the look that wrote it [K + 1, N]."""
 
     def __str__(self) -> str:
         seen = self.story[int(self.hops[-1].argmax())]
@@ -427,9 +426,9 @@ def _answer(model: Model, coder: Coder, asked: list[Question], n_best: int) -> A
         found = network(*batch[:5])
         for b, (question, best) in enumerate(zip(some, network.answers(batch, found, n_best), strict=True)):
             story = coder.story(question)
-            texts = [_said(coder, story, tokens) for tokens, _ in best]
-            hops = found.hops[:, b, : len(story)].numpy()
-            answers.append(Answer(question.question, story, texts, [math.exp(score) for _, score in best], hops))
+            texts = [_said(coder, story, one.tokens) for one in best]
+            hops = torch.cat([found.hops[:, b], best[0].weights[:1]])[:, : len(story)].numpy()
+            answers.append(Answer(question.question, story, texts, [math.exp(one.score) for one in best], hops))
     return answers
 
 
