@@ -40,7 +40,10 @@ def test_babi(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("Mary took the milk.", r":8: expected a number and a sentence, got 'Mary took"),
+        ("Mary took the milk.", r":8: expected number 3, or 1 for a new story, and a sentence, got 'Mary took"),
+        ("² Mary took the milk.", r":8: expected number 3, or 1 for a new story"),
+        ("4 Mary took the milk.", r":8: expected number 3, or 1 for a new story"),
+        ("3 Where is Bob?\tattic\t¹", r":8: expected numbers of sentences before the question, got '¹'"),
         ("3 Where is Bob?\tattic\t7", r":8: expected numbers of sentences before the question, got '7'"),
         ("3 Where is Bob?\tattic\tone", r"got 'one'"),
         ("1 Where is Bob?\tattic\t", r":8: expected sentences before the question, got none"),
@@ -57,6 +60,24 @@ def test_bad_lines(tmp_path: Path, line: str, says: str) -> None:
     assert bad.count == 1
 
 
+def test_a_torn_story_is_left_out(tmp_path: Path) -> None:
+    """What follows a sentence that cannot be read is answered from no other story, nor from half of its own."""
+    file = babi(tmp_path, BABI.replace("1 Bob is", "1Bob is") + "1 Ann left.\n2 Who left?\tAnn\t1\n\n")
+    bad = BadRecords(True)
+    assert [one.answer for one in questions.read(file, bad)] == [("hall",), ("milk", "apple"), ("Ann",)]
+    assert bad.count == 2  # the sentence, and the question about it
+    with pytest.raises(ConveyorError, match=r":1: expected number 1, which begins a story, and a sentence"):
+        questions.read(babi(tmp_path, "2 Ann left.\n"), BadRecords(False))
+
+
+def test_a_folder_of_sets(tmp_path: Path) -> None:
+    (tmp_path / "en").mkdir()
+    babi(tmp_path / "en")
+    (tmp_path / "README.txt").write_text("what this is")
+    with pytest.raises(ConveyorError, match=r"got folders; name one: en"):
+        questions.find([tmp_path])
+
+
 def test_json_lines(tmp_path: Path) -> None:
     rows = [
         {"context": "Ann is here. Eve left.", "question": "Who left?", "answer": "Eve"},
@@ -66,6 +87,8 @@ def test_json_lines(tmp_path: Path) -> None:
     file.write_text("\n".join(map(json.dumps, rows)))
     first, second = questions.read(file, BadRecords(False))
     assert first.story == ("Ann is here.", "Eve left.")
+    file.write_text(json.dumps(rows[0] | {"context": "Ann\u2028is here."}, ensure_ascii=False) + "\n\n")
+    assert [one.story for one in questions.read(file, BadRecords(False))] == [("Ann\u2028is here.",)]
     assert (first.answer, second.answer, second.story) == (("Eve",), ("cup", "pen"), ("Ann has a cup", "and a pen"))
 
 

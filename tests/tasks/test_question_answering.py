@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from conveyor.data import questions
 from conveyor.data.records import BadRecords
 from conveyor.errors import ConveyorError
 from conveyor.tasks import question_answering as task
@@ -114,6 +115,10 @@ def test_spans(tmp_path: Path) -> None:
         {"context": ["Eve likes hall garden", "Tom likes attic hall"], "question": "What likes Tom?"}, n_best=2
     )
     assert one.answers[0] == "attic hall"
+    coder = task.Coder(of, model.facts)
+    told = ("İpek likes red wine",)
+    place = coder.answer(questions.Question(told, "What?", ("red wine",), "", "", 0))
+    assert task._said(coder, told, place.tolist()) == "red wine"  # though İ becomes two letters in lower case
     (tmp_path / "bad.jsonl").write_text(json.dumps(rows[0] | {"answer": "moon"}))
     with pytest.raises(ConveyorError, match=r"bad\.jsonl:1: expected an answer that stands in the story, got 'moon'"):
         task.read_test(of, model.facts, [str(tmp_path / "bad.jsonl")], BadRecords(False))
@@ -132,6 +137,23 @@ def test_bad_answers_and_questions(stories: Path) -> None:
         model.predict("Where is Ann?")
     with pytest.raises(ConveyorError, match=r"expected a file, or a text that ends in a question, got 3"):
         model.predict(3)
+    empty = {"context": "", "question": "Where is Ann?"}
+    asked = "Ann is in the hall. Where is Ann?"
+    assert [len(found) for found in model.predict(asked, empty, skip_bad=True)] == [1, 0]
+
+
+def test_the_report_shows_where_it_looked(stories: Path, tmp_path: Path) -> None:
+    model = taught(config(stories), 0)
+    text = task.show(model, task.read(model.config), tmp_path)
+    assert "| one | " in text
+    assert (tmp_path / "looks.png").stat().st_size > 5_000
+
+
+def test_a_limit_takes_of_every_kind(stories: Path) -> None:
+    of = config(stories)
+    of.reading.limit = 40
+    data = task.read(of)
+    assert {kind for n in range(len(data.train)) for kind in data.train.batch(0, n).tasks} == {"one", "two"}
 
 
 def test_only_the_last_sentences_are_read(stories: Path) -> None:

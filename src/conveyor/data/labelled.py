@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from conveyor.data.records import BadRecords
 from conveyor.data.sequences import Columns, Record, Records
 from conveyor.errors import ConveyorError
 
+T = TypeVar("T")
 PART = re.compile(r"(?:^|[._-])(train|valid|val|test)$", re.IGNORECASE)
 SUFFIXES = (".ts", *sequence_tables.SUFFIXES)
 
@@ -149,7 +150,7 @@ def find(paths: Sequence[Path]) -> dict[str, list[Path]]:
     return parts
 
 
-def some(records: list[Record], count: int | None) -> list[Record]:
+def some(records: list[T], count: int | None) -> list[T]:
     """At most so many, from all over, since files are often sorted by class; always the same, in their order."""
     if count is None or count >= len(records):
         return records

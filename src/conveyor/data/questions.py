@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from conveyor.errors import ConveyorError
 SUFFIXES = (".txt", ".jsonl")
 PART = re.compile(r"(?:^|[._-])(train|valid|val|dev|test)$", re.IGNORECASE)
 NAMES = {"val": "valid", "dev": "valid"}
+LINE = re.compile(r"(?a:(\d{1,9})) +(.*\S.*)", re.DOTALL)
+LINES = re.compile(r"\r\n?|\n")
+"""Line ends; `str.splitlines` knows others too, which may stand in a text."""
 SENTENCE = re.compile(r"(?<=[.!?])\s+")
 
 
@@ -66,7 +69,11 @@ def find(paths: Sequence[Path]) -> list[Path]:
         if not os.path.exists(path):
             raise ConveyorError(f"[data] {path}: no such file or folder; check the path given to --data")
         inside = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES) if path.is_dir() else [path]
-        found += [file for file in inside if path.is_file() or PART.search(file.stem)] or inside
+        parts = [file for file in inside if path.is_file() or PART.search(file.stem)]
+        below = sorted({file.parent.name for file in path.glob("*/*") if file.suffix in SUFFIXES}) if not parts else []
+        if below:
+            raise ConveyorError(f"[data] {path}: expected files of one set, got folders; name one: {', '.join(below)}")
+        found += parts or inside
     if not found:
         raise ConveyorError(f"[data] {', '.join(map(str, paths))}: expected bAbI's .txt files, or .jsonl; got neither")
     return found
@@ -81,7 +88,7 @@ def part_of(path: Path) -> str:
 
 def read(path: Path, bad: BadRecords, answered: bool = True) -> list[Question]:
     """The questions of a file; `answered` if each must have an answer."""
-    lines = text.read(path).splitlines()
+    lines = LINES.split(text.read(path))
     task = PART.sub("", path.stem).split("_")[0] or "questions"
     reader = _jsonl if path.suffix == ".jsonl" else _babi
     found = list(reader(lines, str(path), task, bad, answered))
@@ -122,6 +129,8 @@ def from_object(
 
 def _jsonl(lines: list[str], path: str, task: str, bad: BadRecords, answered: bool) -> Iterator[Question]:
     for n, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         with bad.record():
             try:
                 described = json.loads(line)
@@ -132,27 +141,46 @@ def _jsonl(lines: list[str], path: str, task: str, bad: BadRecords, answered: bo
 
 def _babi(lines: list[str], path: str, task: str, bad: BadRecords, answered: bool) -> Iterator[Question]:
     story: dict[int, str] = {}
-    stories = 0
+    stories, last, torn = 0, 0, ""
     for n, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         where = f"{path}:{n}"
         with bad.record():
-            number, _, rest = line.strip().partition(" ")
-            if not number.isdigit() or not rest:
-                raise ConveyorError(f"[data] {where}: expected a number and a sentence, got {line[:40]!r}; mend it")
-            if int(number) == 1:
-                story, stories = {}, stories + 1
+            number, rest = _numbered(line)
+            if number == 1:
+                story, stories, last, torn = {}, stories + 1, 0, ""
             sentence, *more = rest.split("\t")
+            if torn and more:
+                raise ConveyorError(f"[data] {where}: expected a whole story, but {torn} is wrong; mend that")
+            if torn:
+                continue
+            if number != last + 1:
+                torn = where
+                _refuse(line, where, last)
+            last = number
             if not more:
-                story[int(number)] = sentence.strip()
+                story[number] = sentence.strip()
                 continue
             for told in " ".join(more[1:]).split():
-                if not told.isdigit() or int(told) not in story:
+                if told not in map(str, story):
                     raise ConveyorError(
                         f"[data] {where}: expected numbers of sentences before the question, got {told!r}; mend it"
                     )
             answer = tuple(word.strip() for word in more[0].split(",") if word.strip())
             _check([*story.values()], sentence, answer, where, answered)
             yield Question(tuple(story.values()), sentence.strip(), answer, task, where, stories)
+
+
+def _numbered(line: str) -> tuple[int, str]:
+    """A line's number, 0 where it has none, and what follows."""
+    found = LINE.fullmatch(line.strip())
+    return (int(found[1]), found[2]) if found else (0, line)
+
+
+def _refuse(line: str, where: str, last: int) -> NoReturn:
+    numbers = f"number {last + 1}, or 1 for a new story," if last else "number 1, which begins a story,"
+    raise ConveyorError(f"[data] {where}: expected {numbers} and a sentence, got {line[:40]!r}; mend it")
 
 
 def _check(story: Sequence[str], question: str, answer: Sequence[str], where: str, answered: bool) -> None:

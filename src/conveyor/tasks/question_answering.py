@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from conveyor.data import questions, tokenizer
+from conveyor.data import labelled, questions, tokenizer
 from conveyor.data.batches import Batches, pad
 from conveyor.data.questions import Question
 from conveyor.data.records import BadRecords
@@ -116,7 +116,7 @@ def read(config: Config, facts: dict[str, Any] | None = None) -> Data:
         raise ConveyorError("[data] nothing to read; name files with --data")
     bad, paths = BadRecords(reading.skip_bad), [Path(path) for path in reading.data]
     parts = questions.read_parts(paths, bad, reading.valid_share, reading.test_share)
-    train, valid, test = (part[: reading.limit] for part in parts.values())
+    train, valid, test = (labelled.some(part, reading.limit) for part in parts.values())
     coder = Coder(config, facts or learn(config, train))
     seed = config.training.seed
     splits = coder.batches(train, bad, seed), coder.batches(valid, bad), coder.batches(test, bad)
@@ -230,7 +230,8 @@ class Coder:
 
 
 def _spaced(sentence: str) -> str:
-    return " ".join(WORD.findall(sentence.lower()))
+    """Its words in lower case, as many as it has: `lower` makes two letters of some."""
+    return " ".join(WORD.findall(sentence)).lower()
 
 
 # Network and loss
@@ -404,15 +405,13 @@ def predict(model: Model, inputs: Sequence[Any], options: PredictOptions, bad: B
 
 
 def _questions(one: Any, bad: BadRecords) -> list[Question]:
-    if isinstance(one, dict):
-        return [questions.from_object(one, "the question")]
     if isinstance(one, Path) or (isinstance(one, str) and one.endswith(questions.SUFFIXES)):
         return questions.read(Path(one), bad, answered=False)
-    if not isinstance(one, str):
+    if not isinstance(one, (str, dict)):
         raise ConveyorError(f"[predict] expected a file, or a text that ends in a question, got {one!r:.40}")
     found = []
     with bad.record():
-        found.append(questions.from_text(one))
+        found.append(questions.from_text(one) if isinstance(one, str) else questions.from_object(one, "the question"))
     return found
 
 
@@ -471,11 +470,20 @@ PICTURES = 3
 """Stories in a picture."""
 
 
+@torch.inference_mode()
 def show(model: Model, data: Data, folder: Path) -> str:
-    """The accuracy of each kind of question of the test part."""
+    """The accuracy of each kind of question of the test part, and where the reader looked in some stories."""
     each = _accuracies(sums_over(model.task, model.config, model.network, data.test))
     rows = "\n".join(f"| {task} | {share:.1%} |" for task, share in each.items())
-    return f"The test part:\n\n| questions | right |\n|---|--:|\n{rows}\n"
+    coder, batch = Coder(model.config, model.facts), data.test.batch(0, len(data.test) // 2)
+    said = [coder.tokens.decode(batch.sentences[:n, u].tolist()) for u, n in enumerate(batch.lengths.tolist())]
+    hops, drawn, asked = model.network(*batch[:5]).hops, [], []
+    for b, count in enumerate(batch.counts[:PICTURES].tolist()):
+        story = [said[u] for u in batch.story[:count, b].tolist()]
+        drawn.append(Alignment([f"look {k + 1}" for k in range(len(hops))], story, hops[:, b, :count].T.numpy()))
+        asked.append(said[int(batch.question[b])])
+    alignment.draw(folder / "looks.png", drawn, asked)
+    return f"The test part:\n\n| questions | right |\n|---|--:|\n{rows}\n\n![Where it looked](looks.png)\n"
 
 
 def smoke(folder: Path) -> Smoke:
