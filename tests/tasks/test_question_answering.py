@@ -149,6 +149,14 @@ def test_the_report_shows_where_it_looked(stories: Path, tmp_path: Path) -> None
     assert (tmp_path / "looks.png").stat().st_size > 5_000
 
 
+def test_a_kind_that_is_not_trained_on_is_not_scored(stories: Path) -> None:
+    (stories / "one_train.txt").unlink()
+    data = task.read(config(stories))
+    assert ", without one, of which" in data.summary
+    for part in (data.valid, data.test):
+        assert {kind for n in range(len(part)) for kind in part.batch(0, n).tasks} == {"two"}
+
+
 def test_a_limit_takes_of_every_kind(stories: Path) -> None:
     of = config(stories)
     of.reading.limit = 40

@@ -10,7 +10,8 @@ writes the answer, or two pointers mark it (S. Wang & J. Jiang 2017, arXiv 1608.
     conveyor predict runs/question-answering/TIME "Mary went to the garden. Bob is in the hall. Where is Mary?"
 
 Data: bAbI's text files, or JSON lines with context, question and answer. Names that end in train, valid (val, dev) or
-test say what is what; what is before the first `_` names the kind of question.
+test say what is what; what is before the first `_` names the kind of question. A kind without questions to train on
+(qa3 of `en-valid-10k`) is left out, unless `conveyor evaluate` is given it as --data.
 
 Scores: `loss`, nats a question; `accuracy`, the share of answers that are right in all their words, mean over the kinds
 of questions; `kinds_passed`, how many of these have 95 % or more, bAbI's mark. `conveyor evaluate` tells each.
@@ -116,6 +117,7 @@ def read(config: Config, facts: dict[str, Any] | None = None) -> Data:
         raise ConveyorError("[data] nothing to read; name files with --data")
     bad, paths = BadRecords(reading.skip_bad), [Path(path) for path in reading.data]
     parts = questions.read_parts(paths, bad, reading.valid_share, reading.test_share)
+    untrained = _leave_out_untrained(parts)
     train, valid, test = (labelled.some(part, reading.limit) for part in parts.values())
     coder = Coder(config, facts or learn(config, train))
     seed = config.training.seed
@@ -123,7 +125,18 @@ def read(config: Config, facts: dict[str, Any] | None = None) -> Data:
     counts = " + ".join(f"{len(part.lengths):,}" for part in splits)
     kinds = len({question.task for question in train})
     summary = f"{counts} questions of {kinds} kinds to train, validate, test; {coder.width:,} words"
-    return Data(*splits, coder.facts, summary + bad.summary())
+    return Data(*splits, coder.facts, summary + untrained + bad.summary())
+
+
+def _leave_out_untrained(parts: dict[str, list[Question]]) -> str:
+    """Kinds of which none are trained on choose no network and count in no score; which those are."""
+    trained, left_out = {question.task for question in parts["train"]}, set[str]()
+    for name in ("valid", "test"):
+        known = [question for question in parts[name] if question.task in trained]
+        if known:
+            left_out |= {question.task for question in parts[name]} - trained
+            parts[name] = known
+    return f", without {', '.join(sorted(left_out))}, of which there are none to train on" if left_out else ""
 
 
 def read_test(config: Config, facts: dict[str, Any], data: Sequence[str], bad: BadRecords) -> Batches:
