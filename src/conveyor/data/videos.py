@@ -1,6 +1,8 @@
 """Videos as frames, and tables of what is said or shown in them.
 
 A table (CSV) has the columns video, and caption or word; with start_frame and end_frame a row is of these frames alone.
+That a video is whole is told by the number of frames that its header promises, or by how long Matroska and WebM say
+that it is; MPEG program streams (.mpg) promise nothing, so that one of them that is cut off is a shorter video.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from conveyor.errors import ConveyorError
 VIDEOS = (".mp4", ".avi", ".mkv", ".mov", ".mpg", ".mpeg", ".webm", ".m4v")
 MOST_WORDS = 100
 MOST_FRAMES = 20_000
+LACKING = 0.1
+"""So much of its time a video may lack at its end: it may be held there by a single picture."""
 
 
 class Clip(NamedTuple):
@@ -33,8 +37,18 @@ class Clip(NamedTuple):
     """Frames, of which the last is not counted; infinite for all."""
     where: str
 
+    @property
+    def whole(self) -> bool:
+        """Whether it is all of its video."""
+        return self.start == 0 and self.end == float("inf")
+
     def frames(self, of_video: np.ndarray) -> np.ndarray:
         """Its frames of all those of its video; always one at least."""
+        if self.start >= len(of_video):
+            raise ConveyorError(
+                f"[data] {self.where}: expected a start within the {len(of_video):,} frames of {self.video.name}, "
+                f"got {self.start:g}; mend it"
+            )
         first = min(max(0, round(self.start)), len(of_video) - 1)
         last = len(of_video) if self.end == float("inf") else round(self.end)
         return of_video[first : max(last, first + 1)]
@@ -50,18 +64,30 @@ def read(path: Path, width: int, height: int) -> np.ndarray:
                 raise ConveyorError(f"[video] {path}: expected a video, but it has no stream of pictures; give another")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            promised = stream.frames
+            promised, seconds, seen = stream.frames, _seconds(stream.metadata.get("DURATION", "")), 0.0
             frames: list[np.ndarray] = []
             for frame in container.decode(stream):
                 if len(frames) == MOST_FRAMES:
                     raise ConveyorError(f"[video] {path}: expected at most {MOST_FRAMES:,} frames; cut it into clips")
                 frames.append(frame.reformat(width, height, "gray").to_ndarray())
+                seen = (frame.time or 0.0) + float((frame.duration or 0) * (frame.time_base or 0))
     except (av.FFmpegError, OSError) as error:
         raise ConveyorError(f"[video] {path}: expected a whole video, but {error.strerror}; copy it again") from None
     if not frames or len(frames) < promised:
         more = f"{promised:,} frames, as it promises" if promised else "frames"
         raise ConveyorError(f"[video] {path}: expected {more}, got {len(frames):,}; copy it again, or leave it out")
+    if seen < (1 - LACKING) * seconds:
+        raise ConveyorError(f"[video] {path}: expected {seconds:g} s, got {seen:g}; copy it again, or leave it out")
     return np.stack(frames)
+
+
+def _seconds(said: str) -> float:
+    """Of "00:01:02.5"; 0 of anything else."""
+    parts = said.split(":")
+    try:
+        return sum(float(part) * unit for part, unit in zip(parts, (3600, 60, 1), strict=True))
+    except ValueError:
+        return 0.0
 
 
 def read_clips(paths: Sequence[Path], leave_out: Sequence[str], bad: BadRecords) -> list[Clip]:
@@ -69,7 +95,13 @@ def read_clips(paths: Sequence[Path], leave_out: Sequence[str], bad: BadRecords)
     found = [file for path in paths for file in _files(path)]
     tables = [file for file in found if file.suffix == ".csv"]
     beside = [file for table in tables for file in _files(table.parent)]
-    videos = {file.name: file for file in (*beside, *found) if file.suffix.lower() in VIDEOS}
+    videos: dict[str, Path] = {}
+    for file in (*beside, *found):
+        if file.suffix.lower() in VIDEOS and not videos.setdefault(file.name, file).samefile(file):
+            raise ConveyorError(
+                f"[data] {file}: expected each video once, but {videos[file.name]} has its name; rename one, or give "
+                "folders that have no other videos beside their tables"
+            )
     clips = [clip for table in tables for clip in _clips(table, videos, leave_out, bad)]
     if not clips:
         raise ConveyorError(
@@ -77,6 +109,11 @@ def read_clips(paths: Sequence[Path], leave_out: Sequence[str], bad: BadRecords)
             f"caption, got {len(videos):,} videos and no captions{bad.summary()}"
         )
     return clips
+
+
+def scored(clips: Sequence[Clip]) -> list[Clip]:
+    """Those that captions are written for: the whole videos, or where there are none all clips."""
+    return [clip for clip in clips if clip.whole] or [*clips]
 
 
 def split(clips: Sequence[Clip], valid_share: float, test_share: float, seed: int) -> list[list[Clip]]:

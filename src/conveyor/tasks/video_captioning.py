@@ -11,7 +11,9 @@ frames are which words (A. Graves et al. 2006, 10.1145/1143844.1143891), and can
     conveyor predict runs/video-captioning/TIME video.mp4 -o video.png
 
 Data: videos that PyAV decodes, and CSV with the columns video, and caption or word; with the columns start_frame and
-end_frame a row is a part of its video. A share of the videos, drawn from --split-seed, validates and tests.
+end_frame a row is a part of its video. Where there are captions of whole videos and of parts, such as words cut out,
+the parts only help in training (Y. Assael et al. 2016, arXiv:1611.01599). A share of the videos, drawn from
+--split-seed, validates and tests.
 
 Scores: `loss`, nats a word; `wer`, the word error rate by jiwer: words that are wrong, too many or missing over all
 words, in per cent; `exact`, the share of captions that are right in all words; `wer_prior` and `exact_prior`, those of
@@ -22,7 +24,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -96,6 +98,8 @@ class Config:
     """What writes the captions; ctc needs a --ctc-weight."""
     shift: Whole = 2
     """Pixels by which training moves a clip, at most."""
+    mirror: bool = True
+    """Show training half of the clips turned round, left to right, where that says the same."""
     variant: VariantName = "lstm"
     """Which LSTM: a name in `conveyor.VARIANTS` (docs/variants.md)."""
     dropout: Share = 0.4
@@ -142,10 +146,10 @@ def read(config: Config, facts: dict[str, Any] | None = None) -> Data:
     bad = BadRecords(reading.skip_bad)
     clips = videos.read_clips([Path(path) for path in reading.data], config.leave_out, bad)
     split = videos.split(clips, reading.valid_share, reading.test_share, config.split_seed)
-    parts = [part[: reading.limit] for part in split]
+    parts = [videos.scored(part)[: reading.limit] for part in split]
     coder = Coder(config, facts or learn(config, parts[0]))
     frames = decode(config, [clip for part in parts for clip in part], bad)
-    train = coder.batches(parts[0], frames, bad, config.training.seed)
+    train = coder.batches(parts[0], frames, bad, config.training.seed, split[0] if parts[0][0].whole else ())
     valid, test = (coder.batches(part, frames, bad) for part in parts[1:])
     counts = " + ".join(f"{len(part.lengths):,}" for part in (train, valid, test))
     summary = f"{counts} clips of {len(frames):,} videos to train, validate, test; {len(coder.target):,} words"
@@ -154,28 +158,29 @@ def read(config: Config, facts: dict[str, Any] | None = None) -> Data:
 
 def read_test(config: Config, facts: dict[str, Any], data: Sequence[str], bad: BadRecords) -> Batches:
     """Other clips."""
-    clips = videos.read_clips([Path(path) for path in data], config.leave_out, bad)
+    clips = videos.scored(videos.read_clips([Path(path) for path in data], config.leave_out, bad))
     return Coder(config, facts).batches(clips, decode(config, clips, bad), bad)
 
 
 def decode(config: Config, clips: Sequence[Clip], bad: BadRecords) -> dict[Path, np.ndarray]:
-    """The frames of each video that could be read, kept from run to run."""
-    paths = sorted({clip.video for clip in clips})
+    """The frames of each video that can be read, kept from run to run; one that cannot is read again to say why."""
+    paths, size = sorted({clip.video for clip in clips}), (config.width, config.height)
 
     def compute() -> list[np.ndarray]:
-        found, ends = [], []
+        trial = BadRecords(bad.skip)
+        found = [np.empty((0, config.height, config.width), np.uint8)]
         for path in paths:
-            with bad.record():
-                found.append(videos.read(path, config.width, config.height))
-            ends.append(sum(map(len, found)))
-        if not found:
-            raise ConveyorError(f"[data] expected videos, got none{bad.summary()}")
-        return [np.concatenate(found), np.array(ends)]
+            found.append(found[0])
+            with trial.record():
+                found[-1] = videos.read(path, *size)
+        return [np.concatenate(found), np.cumsum([len(one) for one in found])]
 
-    key = kept.digest(paths, "frames", config.width, config.height, bad.skip)
-    frames, ends = kept.arrays(key, ("frames", "ends"), compute)
-    bounds = zip(paths, [0, *ends[:-1]], ends, strict=True)
-    return {path: frames[first:last] for path, first, last in bounds if last > first}
+    frames, ends = kept.arrays(kept.digest(paths, "grey frames", *size, bad.skip), ("frames", "ends"), compute)
+    read = {path: frames[first:last] for path, first, last in zip(paths, ends[:-1], ends[1:], strict=True)}
+    for path, shown in read.items():
+        with bad.record():
+            read[path] = shown if len(shown) else videos.read(path, *size)
+    return {path: shown for path, shown in read.items() if len(shown)}
 
 
 def learn(config: Config, clips: Sequence[Clip]) -> dict[str, Any]:
@@ -188,6 +193,15 @@ def learn(config: Config, clips: Sequence[Clip]) -> dict[str, Any]:
     return {"words": words.to_json(), "prior": " ".join(prior)}
 
 
+class Row(NamedTuple):
+    """A clip as it is trained on."""
+
+    video: Path
+    frames: np.ndarray
+    caption: str
+    words: np.ndarray
+
+
 class Coder:
     """What makes tensors of clips."""
 
@@ -198,25 +212,43 @@ class Coder:
             raise ConveyorError("[model] prior: expected a caption; copy the model's file again")
 
     def batches(
-        self, clips: Sequence[Clip], frames: dict[Path, np.ndarray], bad: BadRecords, seed: int | None = None
+        self,
+        clips: Sequence[Clip],
+        frames: dict[Path, np.ndarray],
+        bad: BadRecords,
+        seed: int | None = None,
+        parts: Sequence[Clip] = (),
     ) -> Batches:
-        """Batches of clips, of like length."""
-        rows = []
+        """Batches of clips, of like length; beside a clip stand the parts of its video."""
+        rows, beside = self.rows(clips, frames, bad), defaultdict(list)
+        for row in self.rows([clip for clip in parts if not clip.whole], frames, bad):
+            beside[row.video].append(row)
+        if not rows:
+            raise ConveyorError(f"[data] expected clips, got none{bad.summary()}")
+
+        def collate(chosen: np.ndarray) -> Batch:
+            some = [rows[n] for n in chosen]
+            some += [part for row in some for part in beside.get(row.video, ())]
+            return Batch(
+                torch.from_numpy(pad([row.frames for row in some])),
+                torch.tensor([len(row.frames) for row in some]),
+                Teacher.of([row.words for row in some]),
+                [row.caption for row in some],
+                self.target,
+                self.facts["prior"],
+            )
+
+        return Batches([len(row.frames) for row in rows], self.config.training.batch_size, collate, seed)
+
+    def rows(self, clips: Sequence[Clip], frames: dict[Path, np.ndarray], bad: BadRecords) -> list[Row]:
+        """Clips of videos that could be read."""
+        found = []
         for clip in clips:
             if clip.video in frames:
                 with bad.record():
-                    rows.append((self.fitting(clip.frames(frames[clip.video]), clip.where), clip.caption))
-        if not rows:
-            raise ConveyorError(f"[data] expected clips, got none{bad.summary()}")
-        texts = [self.target.encode(caption) for _, caption in rows]
-
-        def collate(chosen: np.ndarray) -> Batch:
-            shown, captions = zip(*(rows[n] for n in chosen), strict=True)
-            lengths = torch.tensor([len(one) for one in shown])
-            taught = Teacher.of([texts[n] for n in chosen])
-            return Batch(torch.from_numpy(pad(shown)), lengths, taught, [*captions], self.target, self.facts["prior"])
-
-        return Batches([len(one) for one, _ in rows], self.config.training.batch_size, collate, seed)
+                    shown = self.fitting(clip.frames(frames[clip.video]), clip.where)
+                    found.append(Row(clip.video, shown, clip.caption, self.target.encode(clip.caption)))
+        return found
 
     def fitting(self, frames: np.ndarray, where: str) -> np.ndarray:
         """Frames that are not too many."""
@@ -236,7 +268,7 @@ class Network(nn.Module):
     def __init__(self, config: Config, words: int) -> None:
         super().__init__()
         H = config.hidden_size
-        self.frames = FrameCNN(config.height, config.width, 2 * H, config.dropout, config.shift)
+        self.frames = FrameCNN(config.height, config.width, 2 * H, config.dropout, config.shift, config.mirror)
         self.encoder = Encoder(2 * H, H, config.encoder_layers, config.dropout, variant=config.variant)
         self.decoder = Decoder(
             words, config.embedding_size, H, 2 * H, 2 * H, attention="additive", dropout=config.dropout,
@@ -357,7 +389,8 @@ class Captions(list[Caption]):
 def predict(model: Model, inputs: Sequence[Any], options: PredictOptions, bad: BadRecords) -> list[Captions]:
     """Captions of each input: a video, a folder of videos, a CSV of clips, or frames [T, height, width]."""
     coder = Coder(model.config, model.facts)
-    return [_caption(model, coder, _clips(coder, one, bad), options.beam) for one in inputs]
+    found = (_caption(model, coder, _clips(coder, one, bad), options.beam) for one in inputs)
+    return [captions for captions in found if captions]
 
 
 def _clips(coder: Coder, one: Any, bad: BadRecords) -> list[tuple[str, np.ndarray]]:
@@ -378,6 +411,9 @@ def _clips(coder: Coder, one: Any, bad: BadRecords) -> list[tuple[str, np.ndarra
         )
         clips = [Clip(file, "", 0.0, whole, str(file)) for file in inside]
     found = []
+    with bad.record():
+        if not clips:
+            raise ConveyorError(f"[predict] {one}: expected videos in this folder, got none; give another")
     for clip in clips:
         with bad.record():
             frames = clip.frames(videos.read(clip.video, config.width, config.height))
@@ -452,7 +488,7 @@ def smoke(folder: Path) -> Smoke:
         rows.append(f"{name},{('left', 'right')[across]} {('up', 'down')[down]}")
     files.write(folder / "captions.csv", ("\n".join(rows) + "\n").encode())
     config = Config(
-        width=16, height=16, embedding_size=8, hidden_size=16, dropout=0.0, shift=0, encoder_layers=1,
+        width=16, height=16, embedding_size=8, hidden_size=16, dropout=0.0, shift=0, mirror=False, encoder_layers=1,
         reading=ReadingOptions(data=(str(folder),)),
         training=TrainingOptions(batch_size=8, epochs=2, learning_rate=0.005),
     )  # fmt: skip
