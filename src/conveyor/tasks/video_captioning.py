@@ -61,6 +61,7 @@ from conveyor.training.options import (
     Whole,
     check,
 )
+from conveyor.training.scoring import add
 from conveyor.training.task import Data, Model, Outcome, Smoke, Sums
 
 UNIT = "frames"
@@ -136,6 +137,8 @@ class Batch(NamedTuple):
     """What makes texts of what is written."""
     prior: str
     """What is said most often."""
+    parts: Batch | None = None
+    """Of the same videos, in training."""
 
 
 def read(config: Config, facts: dict[str, Any] | None = None) -> Data:
@@ -228,17 +231,21 @@ class Coder:
 
         def collate(chosen: np.ndarray) -> Batch:
             some = [rows[n] for n in chosen]
-            some += [part for row in some for part in beside.get(row.video, ())]
-            return Batch(
-                torch.from_numpy(pad([row.frames for row in some])),
-                torch.tensor([len(row.frames) for row in some]),
-                Teacher.of([row.words for row in some]),
-                [row.caption for row in some],
-                self.target,
-                self.facts["prior"],
-            )
+            near = [part for row in some for part in beside.get(row.video, ())]
+            return self.batch(some)._replace(parts=self.batch(near) if near else None)
 
         return Batches([len(row.frames) for row in rows], self.config.training.batch_size, collate, seed)
+
+    def batch(self, rows: Sequence[Row]) -> Batch:
+        """Rows side by side."""
+        return Batch(
+            torch.from_numpy(pad([row.frames for row in rows])),
+            torch.tensor([len(row.frames) for row in rows]),
+            Teacher.of([row.words for row in rows]),
+            [row.caption for row in rows],
+            self.target,
+            self.facts["prior"],
+        )
 
     def rows(self, clips: Sequence[Clip], frames: dict[Path, np.ndarray], bad: BadRecords) -> list[Row]:
         """Clips of videos that could be read."""
@@ -288,7 +295,16 @@ def network(config: Config, facts: dict[str, Any]) -> Network:
 
 
 def loss(config: Config, network: Any, batch: Batch, carried: None) -> Outcome:
-    """Cross-entropy of the decoder and CTC's; in validation and test also what is written."""
+    """Cross-entropy of the decoder and CTC's, and that of parts besides; in validation and test what is written too."""
+    outcome = _loss(config, network, batch)
+    if batch.parts is None:
+        return outcome
+    parts = _loss(config, network, batch.parts)
+    return Outcome(outcome.loss + parts.loss, outcome.weight, add(outcome.sums, parts.sums))
+
+
+def _loss(config: Config, network: Any, batch: Batch) -> Outcome:
+    """Of clips side by side."""
     values, summary = network(batch.frames, batch.lengths)
     inputs, targets = batch.teacher
     logits = network.decoder(
