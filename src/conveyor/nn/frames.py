@@ -45,7 +45,9 @@ class FrameCNN(nn.Module):
         x = _normal(frames.float(), there[..., None, None])
         if self.training:
             x = self._moved(_strayed(x, lengths))
-        near = torch.stack([torch.cat([x[:1], x[:-1]]), x, torch.cat([x[1:], x[-1:]])], 2)[there]  # [N, 3, h, w]
+        t, b = there.nonzero(as_tuple=True)  # the N frames that there are
+        last = lengths.to(x.device)[b] - 1
+        near = torch.stack([x[(t - 1).clamp_min(0), b], x[t, b], x[(t + 1).minimum(last), b]], 1)  # [N, 3, h, w]
         near = near.contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16, enabled=_coarse(near)):
             seen = self.layers(near)
