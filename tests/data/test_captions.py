@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def parts(folder: Path, bad: BadRecords | None = None) -> dict[str, list[tuple[str, tuple[str, ...]]]]:
-    found = captions.read_parts([folder], bad or BadRecords(False), 0.2, 0.1)
+    found = captions.set_aside(captions.read([folder], bad or BadRecords(False)), 0.2, 0.1)
     return {name: [(one.path.stem, one.captions) for one in part] for name, part in found.items()}
 
 

@@ -12,6 +12,7 @@ import sacrebleu
 import torch
 from PIL import Image
 
+from conveyor.data.records import BadRecords
 from conveyor.errors import ConveyorError
 from conveyor.tasks import captioning as task
 from conveyor.training.options import TrainingOptions
@@ -104,6 +105,13 @@ def test_bad_input(config: task.Config, tmp_path: Path) -> None:
         model.predict(3)
     with pytest.raises(ConveyorError, match=r"this is not the encoder that the model was trained on"):
         model._replace(facts=model.facts | {"encoder": "0" * 64}).predict(tmp_path / "some")
+
+
+def test_all_images_are_scored_where_no_file_says_which(config: task.Config) -> None:
+    model, read = taught(config, 0), task.read(config)
+    images = sum(len(part) for part in (read.train.lengths, read.valid.lengths, read.test.lengths))
+    split = task.read_test(config, model.facts, config.reading.data, BadRecords(False))
+    assert len(split.lengths) == images
 
 
 def test_processes_share_a_batch(config: task.Config) -> None:

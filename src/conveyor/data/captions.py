@@ -36,10 +36,8 @@ class Picture(NamedTuple):
     """Words in lower case with spaces between."""
 
 
-def read_parts(
-    paths: Sequence[Path], bad: BadRecords, valid_share: float, test_share: float
-) -> dict[str, list[Picture]]:
-    """The images that train, validate and test."""
+def read(paths: Sequence[Path], bad: BadRecords) -> dict[str, list[Picture]]:
+    """The images that train, validate and test, as files say; those of which none does train."""
     found = [file for path in paths for file in _files(path)]
     images = {file.name: file for file in found if file.suffix.lower() in IMAGES}
     lists = {file: part for file in found if file.suffix == ".txt" and (part := part_of(file)) and not _is_tokens(file)}
@@ -67,7 +65,7 @@ def read_parts(
         part = part_of_image.get(one.path.name, "") if part_of_image else "train"
         if part:
             parts[part].append(one)
-    return _set_aside(parts, {"valid": valid_share, "test": test_share})
+    return parts
 
 
 def part_of(file: Path) -> str:
@@ -76,10 +74,10 @@ def part_of(file: Path) -> str:
     return NAMES.get(said[1].lower(), said[1].lower()) if said else ""
 
 
-def _set_aside(parts: dict[str, list[Picture]], shares: dict[str, float]) -> dict[str, list[Picture]]:
-    """The same with a share of the images that train where nothing else is there."""
-    random = np.random.default_rng(0)
-    for part, share in shares.items():
+def set_aside(parts: dict[str, list[Picture]], valid_share: float, test_share: float) -> dict[str, list[Picture]]:
+    """The same with a share of the images that train where nothing else validates or tests."""
+    random, parts = np.random.default_rng(0), {**parts}
+    for part, share in (("valid", valid_share), ("test", test_share)):
         if not parts[part]:
             order = random.permutation(len(parts["train"]))
             count = max(1, round(len(order) * share))

@@ -13,6 +13,13 @@ Data: bAbI's text files, or JSON lines with context, question and answer. Names 
 test say what is what; what is before the first `_` names the kind of question. A kind without questions to train on
 (qa3 of `en-valid-10k`) is left out, unless `conveyor evaluate` is given it as --data.
 
+bAbI (J. Weston et al. 2015, arXiv 1502.05698), one network for all tasks, without supporting facts: mean accuracy
+77.7 % on 1,000 examples a task, in 14 minutes; its authors' LSTM has 49.2. On 10,000 examples, in 38 minutes, 11 of 19
+tasks come to 95 % or more:
+
+    conveyor train question-answering --data babi/en --epochs 40 --max-minutes 14 --threads 1
+    conveyor train question-answering --data babi/en-valid-10k --batch-size 64 --epochs 14 --max-minutes 38 --threads 1
+
 Scores: `loss`, nats a question; `accuracy`, the share of answers that are right in all their words, mean over the kinds
 of questions; `kinds_passed`, how many of these have 95 % or more, bAbI's mark. `conveyor evaluate` tells each.
 """

@@ -10,16 +10,17 @@ from PIL import Image
 
 from conveyor.training import pictures
 
-ACROSS = 6
+MOST_ACROSS = 6
 """Images side by side."""
 
 
 def draw(path: Path, image: np.ndarray, words: Sequence[str], weights: np.ndarray) -> None:
     """The image [S, S, 3], then for each word the image, light where its weights [T, P] are large; P is a square."""
     side = round(weights.shape[1] ** 0.5)
-    rows = -(-(len(words) + 1) // ACROSS)
-    figure = pictures.figure(2 * ACROSS, 2.2 * rows)
-    axes = figure.subplots(rows, ACROSS, squeeze=False).flatten()
+    rows = -(-(len(words) + 1) // MOST_ACROSS)
+    across = -(-(len(words) + 1) // rows)
+    figure = pictures.figure(2 * across, 2.2 * rows)
+    axes = figure.subplots(rows, across, squeeze=False).flatten()
     for one in axes:
         one.set_axis_off()
     axes[0].imshow(image)

@@ -21,5 +21,5 @@ def figure(width: float = 7, height: float = 4) -> Figure:
 def write(path: Path, drawn: Figure) -> None:
     """Write it as PNG."""
     image = io.BytesIO()
-    drawn.savefig(image, format="png", dpi=130)
+    drawn.savefig(image, format="png", dpi=130, bbox_inches="tight", pad_inches=0.1)
     files.write(path, image.getvalue())
