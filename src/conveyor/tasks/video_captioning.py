@@ -15,6 +15,16 @@ end_frame a row is a part of its video. Where there are captions of whole videos
 the parts only help in training (Y. Assael et al. 2016, arXiv:1611.01599). A share of the videos, drawn from
 --split-seed, validates and tests.
 
+GRID (M. Cooke et al. 2006, 10.1121/1.2229005), speaker 1, 1,000 videos of a mouth, --split-seed 0: of 100 sentences
+4.8 % of the words are wrong (82.0 % if each place has its most frequent word), in 37 minutes on one core; of 600 words
+cut out 87.2 % are right, in 26 minutes (M. Wand, J. Koutník & J. Schmidhuber 2016, arXiv 1601.08188, an LSTM for each
+of 19 speakers: 79.6 %):
+
+    conveyor train video-captioning --data grid_s1/videos grid_s1/captions.csv grid_s1/words.csv --leave-out sil sp \
+        --batch-size 4 --epochs 75 --average-decay 0.998 --matmul-precision medium --threads 1
+    conveyor train video-captioning --data grid_s1/videos grid_s1/words.csv --leave-out sil sp --ctc-weight 0 \
+        --batch-size 32 --epochs 110 --average-decay 0.99 --matmul-precision medium --threads 1
+
 Scores: `loss`, nats a word; `wer`, the word error rate by jiwer: words that are wrong, too many or missing over all
 words, in per cent; `exact`, the share of captions that are right in all words; `wer_prior` and `exact_prior`, those of
 a writer that sees nothing and always says the word that training has most often in each place.
