@@ -34,5 +34,5 @@ def read(path: Path, size: int) -> np.ndarray:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         said = str(error).partition(" <")[0]
         raise ConveyorError(
-            f"[image] {path}: expected a whole image, but {said}; copy it again, or leave it out"
+            f"[image] {path}: expected a whole image, but {said}; copy it again"
         ) from None

@@ -75,9 +75,9 @@ def read(path: Path, width: int, height: int) -> np.ndarray:
         raise ConveyorError(f"[video] {path}: expected a whole video, but {error.strerror}; copy it again") from None
     if not frames or len(frames) < promised:
         more = f"{promised:,} frames, as it promises" if promised else "frames"
-        raise ConveyorError(f"[video] {path}: expected {more}, got {len(frames):,}; copy it again, or leave it out")
+        raise ConveyorError(f"[video] {path}: expected {more}, got {len(frames):,}; copy it again")
     if seen < (1 - LACKING) * seconds:
-        raise ConveyorError(f"[video] {path}: expected {seconds:g} s, got {seen:g}; copy it again, or leave it out")
+        raise ConveyorError(f"[video] {path}: expected {seconds:g} s, got {seen:g}; copy it again")
     return np.stack(frames)
 
 

@@ -200,6 +200,8 @@ class Coder:
 
     def read(self, text: str, where: str) -> np.ndarray:
         """A sentence to be translated; one in a language never seen, or too long, is a mistake."""
+        if not text.strip():
+            raise ConveyorError(f"[data] {where}: expected a sentence, got an empty one")
         numbers = self.source.encode(_cased(self.config, text))
         self._check(numbers, where)
         unseen = np.isin(numbers, self.unseen).mean()
