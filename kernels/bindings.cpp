@@ -75,6 +75,8 @@ void forward(const std::string& cell, const std::vector<float>& options, const A
   E* last_h = whole("h_n", h_n, layer.outputs());
   float* last_c = whole("c_n", c_n, layer.states());
   float *all_gates = whole("gates", gates, layer.kept_gates()), *all_cells = whole("cells", cells, layer.kept_cells());
+  std::vector<Forward<E>> directions;
+  std::optional<Borrowed> packed[2];
   for (long d = 0; d < layer.D; ++d) {
     Forward<E> f{layer.cell,
                  layer.options,
@@ -93,12 +95,13 @@ void forward(const std::string& cell, const std::vector<float>& options, const A
     const std::size_t floats = passes<E>(kernels()).packed_floats(f);
     const Packings::Key key{f.weights.w_ih, f.weights.w_hh, layer.I, H, R, static_cast<int>(layer.cell),
                             sizeof(E),      floats};
-    std::optional<Borrowed> packed;
-    if (every == 0) f.packed = packed.emplace(key, floats).data();
-    const nb::gil_scoped_release released;
-    const Memory memory(passes<E>(kernels()).forward_workspace(f));
-    passes<E>(kernels()).forward(f, memory.data(), threads);
+    if (every == 0) f.packed = packed[d].emplace(key, floats).data();
+    directions.push_back(f);
   }
+  const nb::gil_scoped_release released;
+  const int count = static_cast<int>(layer.D);
+  const Memory memory(passes<E>(kernels()).forward_workspace(directions.data(), count, threads));
+  passes<E>(kernels()).forward(directions.data(), count, memory.data(), threads);
 }
 
 template <class E>
@@ -129,39 +132,41 @@ void backward(const std::string& cell, const std::vector<float>& options, const 
   const float *last_dh = whole("dh_n", dh_n, layer.outputs()), *last_dc = whole("dc_n", dc_n, layer.states());
   float *first_dh = whole("dh_0", dh_0, layer.outputs()), *first_dc = whole("dc_0", dc_0, layer.states());
   float* all_dsums = whole("dsums", dsums, layer.sums());
+  std::vector<Backward<E>> directions;
   for (long d = 0; d < layer.D; ++d) {
     float* const* own = dw.data() + d * 6;
-    const Backward<E> f{layer.cell,
-                        layer.options,
-                        layer.sizes(d),
-                        weights_at(w, d),
-                        x_rows,
-                        beside(y_rows, d, P),
-                        layer.noise(noise, d),
-                        part(first_h, d, B * R),
-                        part(first_c, d, B * H),
-                        part(all_gates, d, T * B * layer.widths.kept * H),
-                        part(all_cells, d, size(layer.kept_cells())),
-                        beside(dy_rows, d, P),
-                        part(last_dh, d, B * R),
-                        part(last_dc, d, B * H),
-                        part(all_dgates, d, T * B * layer.widths.kept * H),
-                        part(all_dcells, d, T * B * H),
-                        dx_rows,
-                        d > 0,
-                        part(first_dh, d, B * R),
-                        part(first_dc, d, B * H),
-                        own[0],
-                        own[1],
-                        own[4],
-                        own[2],
-                        own[3],
-                        own[5],
-                        part(all_dsums, d, T * B * layer.widths.sums)};
-    const nb::gil_scoped_release released;
-    const Memory memory(passes<E>(kernels()).backward_workspace(f));
-    passes<E>(kernels()).backward(f, memory.data(), threads);
+    directions.push_back({layer.cell,
+                          layer.options,
+                          layer.sizes(d),
+                          weights_at(w, d),
+                          x_rows,
+                          beside(y_rows, d, P),
+                          layer.noise(noise, d),
+                          part(first_h, d, B * R),
+                          part(first_c, d, B * H),
+                          part(all_gates, d, T * B * layer.widths.kept * H),
+                          part(all_cells, d, size(layer.kept_cells())),
+                          beside(dy_rows, d, P),
+                          part(last_dh, d, B * R),
+                          part(last_dc, d, B * H),
+                          part(all_dgates, d, T * B * layer.widths.kept * H),
+                          part(all_dcells, d, T * B * H),
+                          dx_rows,
+                          d > 0,
+                          part(first_dh, d, B * R),
+                          part(first_dc, d, B * H),
+                          own[0],
+                          own[1],
+                          own[4],
+                          own[2],
+                          own[3],
+                          own[5],
+                          part(all_dsums, d, T * B * layer.widths.sums)});
   }
+  const nb::gil_scoped_release released;
+  const int count = static_cast<int>(layer.D);
+  const Memory memory(passes<E>(kernels()).backward_workspace(directions.data(), count, threads));
+  passes<E>(kernels()).backward(directions.data(), count, memory.data(), threads);
 }
 
 // Uninitialised, for torch. What is given back is taken again.
@@ -183,11 +188,11 @@ std::vector<long> widths(const std::string& cell, const std::vector<float>& opti
   return {of.gates, of.kept, of.sums};
 }
 
-int threads_used(const std::string& cell, const std::vector<float>& options, long T, long B, long I, long H, long P,
-                 int threads) {
-  const LanePlan plan(nullptr, T, B, kernels().rows);
-  const int gates = static_cast<int>(Which(cell, options).widths(H, P).gates);
-  return kernels().useful({T, B, I, H, P, false, plan.lanes(), nullptr, 1, false}, gates, threads);
+int threads_used(const std::string& cell, const std::vector<float>& options, int directions, long T, long B, long I,
+                 long H, long P, int threads) {
+  const LanePlan plan(nullptr, T, B, kernels().lanes);
+  const Sizes sizes{T, B, I, H, P, false, plan.lanes(), nullptr, 1, false};
+  return kernels().useful(sizes, directions, Which(cell, options).widths(H, P).gates, threads);
 }
 
 std::vector<std::string> available() {
@@ -251,8 +256,8 @@ NB_MODULE(_kernels, m) {
         "A tensor, not yet filled, of memory that another may have had.");
   m.def("widths", &widths, nb::arg("cell"), nb::arg("options"),
         "Of a unit: the sums of a step, the values that training keeps of it, the gradients of its sums.");
-  m.def("threads_used", &threads_used, nb::arg("cell"), nb::arg("options"), nb::arg("T"), nb::arg("B"), nb::arg("I"),
-        nb::arg("H"), nb::arg("P"), nb::arg("threads"),
+  m.def("threads_used", &threads_used, nb::arg("cell"), nb::arg("options"), nb::arg("directions"), nb::arg("T"),
+        nb::arg("B"), nb::arg("I"), nb::arg("H"), nb::arg("P"), nb::arg("threads"),
         "How many threads of those given a sequence of these sizes is worth.");
   m.def("processors", &available_processors, "Processors this process may run on.");
   m.def("peak_gflops", &peak_gflops, nb::arg("threads"), "Multiply-adds out of registers, 10^9 operations a second.");

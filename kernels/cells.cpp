@@ -1,5 +1,5 @@
 // The kernels of one instruction set: compiled once for each.
-#include "groups.hpp"
+#include "directions.hpp"
 
 namespace conveyor {
 namespace CONVEYOR_ISA {
@@ -20,32 +20,9 @@ Widths widths(Cell cell, const float* options, long H, long P) {
   }
 }
 
-template <class Pass, class Arguments>
-std::size_t workspace(const Arguments& arguments) {
-  Workspace space{nullptr};
-  const Pass pass(arguments, space);
-  return space.used;
-}
-
-// Below two million multiply-adds, some tens of microseconds, waking threads costs more than they save; and where they
-// meet at every tick, below forty thousand in each, about as long as meeting takes.
-int useful(const Sizes& sizes, int gates, int threads) {
-  const long rows = sizes.lanes.count, tick = rows * gates * sizes.H * sizes.P;
-  const long all = sizes.lanes.ticks * (tick + rows * gates * sizes.H * sizes.I);
-  const bool meeting = rows < kRows * threads;
-  return all < 2000000 || (meeting && tick < 40000) ? 1 : threads;
-}
-
-template <class Pass, class Arguments>
-void run(const Arguments& arguments, float* memory, int threads) {
-  Workspace space{memory};
-  const Pass pass(arguments, space);
-  const int gates =
-      static_cast<int>(widths(arguments.cell, arguments.options, arguments.sizes.H, arguments.sizes.P).gates);
-  parallel(useful(arguments.sizes, gates, threads), [&](const Team& team) {
-    const TileRegisters registers;
-    pass.run(team);
-  });
+template <class Arguments>
+long gates_of(const Arguments& of) {
+  return widths(of.cell, of.options, of.sizes.H, of.sizes.P).gates;
 }
 
 // Calls use(type) with the pass of the cell asked for.
@@ -64,13 +41,27 @@ template <class Pass>
 using Of = std::remove_pointer_t<Pass>;
 
 template <template <class, class> class Pass, template <class> class Arguments, class E>
-std::size_t workspace_of(const Arguments<E>& arguments) {
-  return with_cell<Pass, E>(arguments.cell, [&](auto pass) { return workspace<Of<decltype(pass)>>(arguments); });
+std::size_t workspace_of(const Arguments<E>* directions, int count, int threads) {
+  return with_cell<Pass, E>(directions->cell, [&](auto pass) {
+    Workspace space{nullptr};
+    const Directions<Of<decltype(pass)>, Arguments<E>> all(directions, count, gates_of(*directions), threads, space);
+    return space.used;
+  });
 }
 
 template <template <class, class> class Pass, template <class> class Arguments, class E>
-void run_of(const Arguments<E>& arguments, float* memory, int threads) {
-  with_cell<Pass, E>(arguments.cell, [&](auto pass) { run<Of<decltype(pass)>>(arguments, memory, threads); });
+void run_of(const Arguments<E>* directions, int count, float* memory, int threads) {
+  with_cell<Pass, E>(directions->cell, [&](auto pass) {
+    Workspace space{memory};
+    Directions<Of<decltype(pass)>, Arguments<E>>(directions, count, gates_of(*directions), threads, space).run();
+  });
+}
+
+// Of a forward pass.
+int useful_of(const Sizes& sizes, int directions, long gates, int threads) {
+  Forward<float> each{};
+  each.sizes = sizes;
+  return useful(sizes, gates, at_once(&each, directions, gates, threads), threads);
 }
 
 template <class E>
@@ -109,9 +100,15 @@ double multiply_adds(long rounds) {
 }  // namespace
 
 extern const Kernels table;
-const Kernels table = {kRows,          VariantCell::kOptions, widths,
-                       useful,         passes_of<float>(),    passes_of<bf16>(),
-                       apply<sigmoid>, apply<tanh>,           multiply_adds};
+const Kernels table = {kTiles ? kTileRows : 2 * kRows,
+                       VariantCell::kOptions,
+                       widths,
+                       useful_of,
+                       passes_of<float>(),
+                       passes_of<bf16>(),
+                       apply<sigmoid>,
+                       apply<tanh>,
+                       multiply_adds};
 
 }  // namespace CONVEYOR_ISA
 }  // namespace conveyor

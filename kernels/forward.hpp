@@ -363,11 +363,7 @@ class ForwardPass {
       if (places.dropped(b)) state = c_zeros;
       if (state != f.c_n + b * H) copy(f.c_n + b * H, state, H);
     }
-    for (long t = length; t < sizes.T; ++t) {
-      clear(f.y.at(t, b), P);
-      if (f.gates) clear(f.gates + (t * sizes.B + b) * kept.kept, kept.kept);
-      if (!kept.running()) clear(f.cells + (t * sizes.B + b) * H, H);
-    }
+    for (long t = length; t < sizes.T; ++t) clear(f.y.at(t, b), P);
   }
 
   const Forward<E>& f;

@@ -1,4 +1,4 @@
-// The kernels: one layer and direction over a whole sequence, forward and backward. No framework, no allocation:
+// The kernels: one layer, in one direction or both, over a whole sequence, forward and backward. No framework, no allocation:
 // the caller owns every array named here, all of them live for the call, and outputs overlap neither inputs nor each
 // other. Sizes have been checked by the caller (bindings.cpp); the kernels trust them.
 #pragma once
@@ -67,8 +67,8 @@ struct Sizes {
   bool alone;          // a row's results are bit for bit those it has alone
 };
 
-// E, float or bf16, is what the large arrays hold; sums and the belt are float. Where a row has ended y, gates, cells,
-// dx and dsums are zero.
+// E, float or bf16, is what the large arrays hold; sums and the belt are float. Where a row has ended y, dx and dsums are
+// zero; gates and cells are left as they were.
 template <class E>
 struct Forward {
   Cell cell;
@@ -113,19 +113,19 @@ struct Backward {
 template <class E>
 struct Passes {
   std::size_t (*packed_floats)(const Forward<E>&);
-  std::size_t (*forward_workspace)(const Forward<E>&);
-  void (*forward)(const Forward<E>&, float* workspace, int threads);
-  std::size_t (*backward_workspace)(const Backward<E>&);
-  void (*backward)(const Backward<E>&, float* workspace, int threads);
+  std::size_t (*forward_workspace)(const Forward<E>* directions, int count, int threads);
+  void (*forward)(const Forward<E>* directions, int count, float* workspace, int threads);
+  std::size_t (*backward_workspace)(const Backward<E>* directions, int count, int threads);
+  void (*backward)(const Backward<E>* directions, int count, float* workspace, int threads);
 };
 
 // What one build of the kernels offers. The workspace, counted in floats, is aligned to 64 bytes.
 struct Kernels {
-  int rows;             // of a full block: the number of rows that keeps a core busy
+  long lanes;           // rows of unequal lengths are laid into a multiple of so many
   int variant_options;  // how many numbers describe a variant
   Widths (*widths)(Cell, const float* options, long H, long P);
   // How many threads of those given a sequence of these sizes is worth.
-  int (*useful)(const Sizes&, int gates, int threads);
+  int (*useful)(const Sizes&, int directions, long gates, int threads);
   Passes<float> single;
   Passes<bf16> half;
   void (*sigmoid)(const float* from, float* to, long count);

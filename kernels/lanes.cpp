@@ -8,7 +8,7 @@
 
 namespace conveyor {
 
-LanePlan::LanePlan(const std::int64_t* lengths, long T, long B, long block) : length_(static_cast<size_t>(B), T) {
+LanePlan::LanePlan(const std::int64_t* lengths, long T, long B, long some) : length_(static_cast<size_t>(B), T) {
   if (lengths) length_.assign(lengths, lengths + B);
   std::vector<long> rows(length_.size());
   std::iota(rows.begin(), rows.end(), 0);
@@ -18,8 +18,8 @@ LanePlan::LanePlan(const std::int64_t* lengths, long T, long B, long block) : le
   }
   const long busy = static_cast<long>(rows.size()), longest = busy ? length_[rows.front()] : 0;
   if (busy && length_[rows.back()] < longest) {
-    const long steps = std::accumulate(length_.begin(), length_.end(), 0L), pair = 2 * block;
-    lay(rows, std::min(busy, std::max(steps / longest / pair, 1L) * pair));
+    const long steps = std::accumulate(length_.begin(), length_.end(), 0L);
+    lay(rows, std::min(busy, std::max(steps / longest / some, 1L) * some));
     return;
   }
   end_.assign(rows.size(), longest);

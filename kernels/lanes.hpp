@@ -9,11 +9,11 @@
 namespace conveyor {
 
 // Owns what `Lanes` points to. Rows of one length have a lane each. Otherwise there are as many lanes as rows would be
-// needed if all were as long as the longest, rounded to full blocks of `block` rows for each of two threads; the longest
-// rows come first, each into the lane that is free first.
+// needed if all were as long as the longest, rounded to a multiple of `some`; the longest rows come first, each into the
+// lane that is free first.
 class LanePlan {
  public:
-  LanePlan(const std::int64_t* lengths, long T, long B, long block);  // lengths null: T
+  LanePlan(const std::int64_t* lengths, long T, long B, long some);  // lengths null: T
   Lanes lanes() const;
   // Belts of all lanes that are kept where each tick but every so many forgets its own, at most: with rows of unequal
   // lengths there may be almost two ticks a step.

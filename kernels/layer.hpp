@@ -125,7 +125,7 @@ struct Layer {
         P(projected ? dimension("w_hr", weights[static_cast<size_t>(2 + 2 * biased)], 0, 2) : H),
         widths(which.widths(H, P)),
         belt(cell == Cell::lstm || cell == Cell::lstm_variant),
-        plan(lengths_of(name, steps.lengths), T, B, kernels().rows),
+        plan(lengths_of(name, steps.lengths), T, B, kernels().lanes),
         resets(whole("resets", steps.resets, {T, B})),
         every(steps.every),
         belts(LanePlan::belts(T, every, !steps.lengths)),

@@ -98,24 +98,24 @@ CONVEYOR_INLINE const float* tile_at(const float* tiles, long tile) { return til
 #define CONVEYOR_TILES_READ asm volatile("" ::: "memory")
 #define CONVEYOR_LOAD_ROWS(part)           \
   _tile_loadd(4, tile_at(rows, part), 64); \
-  if constexpr (Rows > 1) _tile_loadd(5, tile_at(more, part), 64)
+  _tile_loadd(5, tile_at(more, part), 64)
 #define CONVEYOR_LOAD_COLUMNS(part)           \
   _tile_loadd(6, tile_at(columns, part), 64); \
   if constexpr (Both) _tile_loadd(7, tile_at(columns, kParts<E> + part), 64)
-#define CONVEYOR_MULTIPLY                          \
-  _tile_dpbf16ps(0, 4, 6);                         \
-  if constexpr (Both) _tile_dpbf16ps(1, 4, 7);     \
-  if constexpr (Rows > 1) _tile_dpbf16ps(2, 5, 6); \
-  if constexpr (Rows > 1 && Both) _tile_dpbf16ps(3, 5, 7)
+#define CONVEYOR_MULTIPLY                      \
+  _tile_dpbf16ps(0, 4, 6);                     \
+  if constexpr (Both) _tile_dpbf16ps(1, 4, 7); \
+  _tile_dpbf16ps(2, 5, 6);                     \
+  if constexpr (Both) _tile_dpbf16ps(3, 5, 7)
 
-// sums += tiles of rows [16, k], `next` floats apart, times one or both vectors of columns from `columns` on, in a panel
-// of G. Tiles are multiplied beside what the vector registers do: meanwhile() is called for each chunk.
-template <class E, int Rows, bool Both, int G, class Meanwhile>
+// sums += two tiles of rows [16, k], `next` floats apart, times one or both vectors of columns from `columns` on, in a
+// panel of G. Tiles are multiplied beside what the vector registers do: meanwhile() is called for each chunk.
+template <class E, bool Both, int G, class Meanwhile>
 CONVEYOR_INLINE void add_tiles(long chunks, const float* rows, long next, const float* columns, float* sums,
                                const Meanwhile& meanwhile) {
   CONVEYOR_TILES_READ;
   for (; chunks > 0; --chunks, rows = tile_at(rows, kParts<E>), columns = tile_at(columns, G * kParts<E>)) {
-    [[maybe_unused]] const float* const more = rows + next;
+    const float* const more = rows + next;
     CONVEYOR_LOAD_COLUMNS(0);
     if constexpr (kParts<E> > 1) {
       CONVEYOR_LOAD_ROWS(2);
@@ -139,21 +139,67 @@ CONVEYOR_INLINE void add_tiles(long chunks, const float* rows, long next, const 
   }
 }
 
-template <int Rows, bool Both>
-CONVEYOR_INLINE void clear_sums() {
-  _tile_zero(0);
-  if constexpr (Both) _tile_zero(1);
-  if constexpr (Rows > 1) _tile_zero(2);
-  if constexpr (Rows > 1 && Both) _tile_zero(3);
+#define CONVEYOR_ADD_COLUMNS(part)                                                 \
+  _tile_loadd(5, tile_at(columns, part), 64);                                      \
+  _tile_dpbf16ps(0, 4, 5);                                                         \
+  if constexpr (G > 1) _tile_loadd(6, tile_at(columns, kParts<E> + part), 64);     \
+  if constexpr (G > 1) _tile_dpbf16ps(1, 4, 6);                                    \
+  if constexpr (G > 2) _tile_loadd(7, tile_at(columns, 2 * kParts<E> + part), 64); \
+  if constexpr (G > 2) _tile_dpbf16ps(2, 4, 7);                                    \
+  if constexpr (G > 3) _tile_loadd(5, tile_at(columns, 3 * kParts<E> + part), 64); \
+  if constexpr (G > 3) _tile_dpbf16ps(3, 4, 5)
+
+// The same of one tile of rows and all vectors of columns, since a sum takes a product every 52 cycles and a product takes
+// 16: four sums keep the tiles busy. In the same order, so that it does not matter which of the two it was.
+template <class E, int G, class Meanwhile>
+CONVEYOR_INLINE void add_row_tile(long chunks, const float* rows, const float* columns, float* sums,
+                                  const Meanwhile& meanwhile) {
+  CONVEYOR_TILES_READ;
+  for (; chunks > 0; --chunks, rows = tile_at(rows, kParts<E>), columns = tile_at(columns, G * kParts<E>)) {
+    if constexpr (kParts<E> > 1) {
+      _tile_loadd(4, tile_at(rows, 2), 64);
+      CONVEYOR_ADD_COLUMNS(0);
+      _tile_loadd(4, tile_at(rows, 1), 64);
+      CONVEYOR_ADD_COLUMNS(0);
+    }
+    _tile_loadd(4, tile_at(rows, 0), 64);
+    CONVEYOR_ADD_COLUMNS(0);
+    if constexpr (kParts<E> > 1) {
+      CONVEYOR_ADD_COLUMNS(1);
+      _tile_loadd(4, tile_at(rows, 1), 64);
+      CONVEYOR_ADD_COLUMNS(1);
+      _tile_loadd(4, tile_at(rows, 0), 64);
+      CONVEYOR_ADD_COLUMNS(2);
+    }
+    if (chunks % 4 == 0) _tile_stored(0, sums, 64 * G);
+    meanwhile();
+  }
 }
 
-// sums: [16 Rows][G] vectors, from the first of the columns on.
-template <int Rows, bool Both, int G>
+CONVEYOR_INLINE void clear_sums() {
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+}
+
+// sums: [32][G] vectors, from the first of the columns on.
+template <bool Both, int G>
 CONVEYOR_INLINE void store_sums(float* sums) {
   _tile_stored(0, sums, 64 * G);
   if constexpr (Both) _tile_stored(1, sums + V, 64 * G);
-  if constexpr (Rows > 1) _tile_stored(2, sums + kTileRows * G * V, 64 * G);
-  if constexpr (Rows > 1 && Both) _tile_stored(3, sums + kTileRows * G * V + V, 64 * G);
+  _tile_stored(2, sums + kTileRows * G * V, 64 * G);
+  if constexpr (Both) _tile_stored(3, sums + kTileRows * G * V + V, 64 * G);
+  CONVEYOR_TILES_READ;
+}
+
+// sums: [16][G] vectors.
+template <int G>
+CONVEYOR_INLINE void store_row_tile(float* sums) {
+  _tile_stored(0, sums, 64 * G);
+  if constexpr (G > 1) _tile_stored(1, sums + V, 64 * G);
+  if constexpr (G > 2) _tile_stored(2, sums + 2 * V, 64 * G);
+  if constexpr (G > 3) _tile_stored(3, sums + 3 * V, 64 * G);
   CONVEYOR_TILES_READ;
 }
 
@@ -219,32 +265,53 @@ class TileProduct {
     while (split < to) split_row();
     TileSums<G>& now = two[turn];
     if (to - from > kTileRows)
-      multiply_columns<2, 0>(now, from, j);
+      multiply_columns<0>(now, from, j);
     else
-      multiply_columns<1, 0>(now, from, j);
+      multiply_row_tile(now, from, j);
     finish_rows(kPair);
     now.first = now.r0 = from, now.r1 = to, now.j = j;
     turn = 1 - turn;
   }
 
-  template <int Rows, int First>
+  template <int First>
   CONVEYOR_INLINE void multiply_columns(TileSums<G>& now, long from, long j) {
     constexpr bool kBoth = First + 1 < G;
     float* const sums = reinterpret_cast<float*>(now.sums) + First * V;
-    const float* rows = given ? given + from / kTileRows * tile() : tiles + (from - r0) / kPair % slots * 2 * tile();
-    clear_sums<Rows, kBoth>();
+    const float* rows = rows_from(from);
+    clear_sums();
     for (int t = 0; t < terms.count; ++t) {
       const Term<E>& term = terms.term[t];
       const long some = ceil_div(term.k, kTileDepth);
       const float* const panel = panel_at(term.panels, j, depth_of<E>(true, term.k), term.first);
-      add_tiles<E, Rows, kBoth, G>(some, rows, tile(), tile_at(panel, First * kParts<E>), sums, [&] {
-        finish_rows(each);
-        for (long n = 0; n < each && split < wanted; ++n) split_row();
-      });
+      add_tiles<E, kBoth, G>(some, rows, tile(), tile_at(panel, First * kParts<E>), sums, [&] { meanwhile(each); });
       rows = tile_at(rows, some * kParts<E>);
     }
-    store_sums<Rows, kBoth, G>(sums);
-    if constexpr (First + 2 < G) multiply_columns<Rows, First + 2>(now, from, j);
+    store_sums<kBoth, G>(sums);
+    if constexpr (First + 2 < G) multiply_columns<First + 2>(now, from, j);
+  }
+
+  CONVEYOR_INLINE void multiply_row_tile(TileSums<G>& now, long from, long j) {
+    float* const sums = reinterpret_cast<float*>(now.sums);
+    const float* rows = rows_from(from);
+    clear_sums();
+    for (int t = 0; t < terms.count; ++t) {
+      const Term<E>& term = terms.term[t];
+      const long some = ceil_div(term.k, kTileDepth);
+      const float* const panel = panel_at(term.panels, j, depth_of<E>(true, term.k), term.first);
+      add_row_tile<E, G>(some, rows, panel, sums, [&] { meanwhile(ceil_div(G, 2) * each); });
+      rows = tile_at(rows, some * kParts<E>);
+    }
+    store_row_tile<G>(sums);
+  }
+
+  // The tiles of rows from there on.
+  const float* rows_from(long r) const {
+    return given ? given + r / kTileRows * tile() : tiles + (r - r0) / kPair % slots * 2 * tile();
+  }
+
+  CONVEYOR_INLINE void meanwhile(long some) {
+    finish_rows(some);
+    for (long n = 0; n < some && split < wanted; ++n) split_row();
   }
 
   // Of the rows before.

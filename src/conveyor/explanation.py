@@ -65,7 +65,7 @@ def explain(module: nn.Module, *args: Any, **kwargs: Any) -> Explanation:
         (T, B, I), (_, H), keeps = input.shape, weights[0].w_ih.shape, _keeps(every)
         of = cell_named(cell)
         H = weights[0].w_hh.shape[0] // of.gates
-        threads = _kernels.threads_used(of.kernel, of.options, T, B, I, H, h_0.shape[-1], get_num_threads())
+        threads = _kernels.threads_used(of.kernel, of.options, len(h_0), T, B, I, H, h_0.shape[-1], get_num_threads())
         path = "equations" if reason else "kernels"
         calls.append(Call(where[-1], cell, path, reason, _kernels.isa(), threads, input.dtype, keeps))
 

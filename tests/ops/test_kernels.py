@@ -326,14 +326,18 @@ def test_the_callers_floating_point_state_is_kept(flush: bool) -> None:
 
 
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("sizes", [(7, 33, 31, 100), (3, 1, 64, 512), (5, 3, 70, 300), (2, 200, 16, 48)], ids=str)
-def test_threads_do_not_change_a_bit(cell: str, sizes: tuple[int, int, int, int]) -> None:
+@pytest.mark.parametrize(
+    "sizes", [(7, 33, 31, 100), (3, 1, 64, 512), (5, 3, 70, 300), (2, 200, 16, 48), (40, 30, 21, 65)], ids=str
+)
+@pytest.mark.parametrize("unequal", [False, True])
+def test_threads_do_not_change_a_bit(cell: str, sizes: tuple[int, int, int, int], unequal: bool) -> None:
     tensors = problem(cell, *sizes, D=2)
+    lengths = some_lengths(*sizes[:2]) if unequal else None
     conveyor.set_num_threads(1)
-    alone = solve(cell, tensors)
-    for threads in (2, 3):
+    alone = solve(cell, tensors, lengths=lengths)
+    for threads in (2, 3, 5):
         conveyor.set_num_threads(threads)
-        assert all(map(torch.equal, solve(cell, tensors), alone))
+        assert all(map(torch.equal, solve(cell, tensors, lengths=lengths), alone))
 
 
 @pytest.mark.parametrize("cell", CELLS)

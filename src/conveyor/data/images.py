@@ -33,6 +33,4 @@ def read(path: Path, size: int) -> np.ndarray:
             return np.asarray(small.convert("RGB").resize((size, size), Image.Resampling.BICUBIC))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         said = str(error).partition(" <")[0]
-        raise ConveyorError(
-            f"[image] {path}: expected a whole image, but {said}; copy it again"
-        ) from None
+        raise ConveyorError(f"[image] {path}: expected a whole image, but {said}; copy it again") from None

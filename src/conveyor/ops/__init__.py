@@ -47,6 +47,9 @@ def layer(
     h, c = h_0.to(input.dtype), input.new_empty(0, dtype=torch.float32) if c_0 is None else c_0.float()
     arguments = Arguments(cell, input, h, c, flat, lengths, resets, noise, every)
     output, h_n, c_n, all_gates, cells = recurrent(arguments)
+    if gates and lengths is not None:  # what is kept past a row's end means nothing
+        past = (torch.arange(len(input), device=lengths.device)[:, None] >= lengths)[..., None]
+        all_gates, cells = all_gates.masked_fill(past[..., None], 0), cells.masked_fill(past, 0)
     return Layer(output, h_n, c_n if c_0 is None else c_n.to(c_0.dtype), all_gates, cells)
 
 
