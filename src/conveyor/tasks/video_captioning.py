@@ -359,7 +359,7 @@ def _write(
     if config.decode == "ctc":
         logits = network.ctc(values)
         shares = logits.softmax(-1).detach().numpy()
-        return [(path, shares[:, b, path].T) for b, path in enumerate(best_path(logits, lengths))]
+        return [(one.tokens, shares[:, b, one.tokens].T) for b, one in enumerate(best_path(logits, lengths))]
     found: list[list[Hypothesis]] = beam_search(
         [network.decoder], [memory], [state], start=BOUNDARY, end=BOUNDARY, rows=len(lengths), width=beam,
         longest=videos.MOST_WORDS, length_penalty=0.7, never=target.never,

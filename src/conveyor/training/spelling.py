@@ -1,0 +1,78 @@
+"""Texts read character by character from ink or sound: their errors, and what a language model thinks of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jiwer
+import numpy as np
+import torch
+
+from conveyor.data import tokenizer
+from conveyor.data.written import Written
+from conveyor.errors import ConveyorError
+from conveyor.nn.ctc import Prefix
+from conveyor.training.task import Model, Sums
+
+
+def errors(written: Sequence[str], said: Sequence[str]) -> Sums:
+    """Edits between texts by jiwer, and what they are counted against: characters and words of what was said."""
+    if not said:
+        return {}
+    characters, words = jiwer.process_characters([*said], [*written]), jiwer.process_words([*said], [*written])
+    sums: Sums = {"texts": len(said), "texts_right": sum(a == b for a, b in zip(written, said, strict=True))}
+    for name, found in (("characters", characters), ("words", words)):
+        sums[f"{name}_wrong"] = found.substitutions + found.deletions + found.insertions
+        sums[f"{name}_said"] = found.substitutions + found.deletions + found.hits
+    return sums
+
+
+def rates(sums: dict[str, Any]) -> dict[str, float]:
+    """Error rates of characters and words in per cent, and the share of texts without any, where some were written."""
+    if "texts" not in sums:
+        return {}
+    return {
+        "cer": 100 * sums["characters_wrong"] / sums["characters_said"],
+        "wer": 100 * sums["words_wrong"] / sums["words_said"],
+        "exact": sums["texts_right"] / sums["texts"],
+    }
+
+
+class CharacterModel:
+    """A language model of characters, asked what comes after prefixes in the numbers of a recogniser."""
+
+    def __init__(self, model: Model, target: Written) -> None:
+        theirs = tokenizer.from_json(model.facts.get("tokenizer"))
+        alphabet, own = (getattr(tokens, "alphabet", None) for tokens in (theirs, target.tokens))
+        if alphabet is None or own is None:
+            raise ConveyorError("[language model] expected one of characters; train it with --tokens char")
+        self.network: Any = model.network
+        self.numbers = [alphabet.find(character) + 1 for character in own]
+        """Of the recogniser's characters; 0, what was never seen, where it does not know one."""
+        start = [alphabet.find("\n") + 1]
+        self._known: dict[Prefix, tuple[np.ndarray, Any]] = {}
+        self._step([()], [None], start)
+
+    def log_p(self, prefixes: Sequence[Prefix]) -> np.ndarray:
+        """Of each token of the recogniser [N, W] behind each of N prefixes; of blank and unknown: as good as never."""
+        missing = {prefix[:n] for prefix in prefixes for n in range(len(prefix) + 1)} - self._known.keys()
+        while missing:
+            ready = sorted(prefix for prefix in missing if prefix[:-1] in self._known)
+            before = [self._known[prefix[:-1]][1] for prefix in ready]
+            self._step(ready, before, [self._number(prefix[-1]) for prefix in ready])
+            missing -= {*ready}
+        return np.stack([self._known[prefix][0] for prefix in prefixes])
+
+    def _number(self, token: int) -> int:
+        return self.numbers[token - 2] if token > 1 else 0
+
+    @torch.inference_mode()
+    def _step(self, prefixes: Sequence[Prefix], states: Sequence[Any], tokens: Sequence[int]) -> None:
+        together = None if states[0] is None else tuple(torch.cat(part, 1) for part in zip(*states, strict=True))
+        logits, after = self.network(torch.tensor([tokens]), together)
+        log_p = logits[0].log_softmax(-1).numpy()
+        unseen = np.full((len(prefixes), 2), -50.0)
+        found = np.concatenate([unseen, log_p[:, self.numbers]], 1)
+        for n, prefix in enumerate(prefixes):
+            self._known[prefix] = found[n], tuple(part[:, n : n + 1] for part in after)
