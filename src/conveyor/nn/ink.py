@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 
+from conveyor.nn.spectrogram import stacked
+
 FEATURES = 6
 
 
@@ -43,7 +45,7 @@ class InkFeatures(nn.Module):
         moved = torch.cat([torch.zeros_like(place[:1]), place[1:] - place[:-1]])
         each = torch.cat([moved * (1 - start) / self.apart, moved * start, place[..., 1:], start], -1)
         there = torch.arange(len(each))[:, None] < lengths
-        return _stacked(each * there[..., None], self.stack), -(-lengths // self.stack)
+        return stacked(each * there[..., None], self.stack), -(-lengths // self.stack)
 
     def _rewritten(self, place: Tensor) -> Tensor:
         """By another hand: y down is written as (x, y) A with a shear, scales and a little turning."""
@@ -53,14 +55,6 @@ class InkFeatures(nn.Module):
         A = torch.stack([wide, turn, shear, high], -1).view(B, 2, 2)
         tremble = self.tremble * self.apart * torch.randn_like(place)
         return torch.einsum("nbi,bij->nbj", place, A) + tremble
-
-
-def _stacked(each: Tensor, count: int) -> Tensor:
-    """[N, B, F] as [ceil(N / count), B, count F]."""
-    N, B, F = each.shape
-    short = -N % count
-    whole = torch.cat([each, each.new_zeros(short, B, F)]) if short else each
-    return whole.view(-1, count, B, F).transpose(1, 2).reshape(-1, B, count * F)
 
 
 class ColumnCNN(nn.Module):

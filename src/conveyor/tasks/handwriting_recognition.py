@@ -39,7 +39,7 @@ from conveyor.data.lines import Line
 from conveyor.data.records import BadRecords
 from conveyor.data.written import Written
 from conveyor.errors import ConveyorError
-from conveyor.nn.ctc import LanguageModel, Spelled, align, best_path, ctc_loss, prefix_beam_search
+from conveyor.nn.ctc import Spelled, best_path, ctc_loss
 from conveyor.nn.encoder import Encoder
 from conveyor.nn.ink import ColumnCNN, InkFeatures
 from conveyor.tasks import language_model
@@ -49,7 +49,6 @@ from conveyor.training.options import (
     Count,
     Depth,
     NotNegative,
-    Number,
     ReadingOptions,
     Share,
     Size,
@@ -283,54 +282,29 @@ def scores(sums: dict[str, Any]) -> dict[str, float]:
 
 
 @dataclass(kw_only=True)
-class Search:
-    """How texts are found."""
-
-    beam: Count = 1
-    """Beginnings of a text that are followed side by side; 1 takes the likeliest character of each step."""
-    language_model: str = ""
-    """The folder of a run of the task language-model, of characters, that a beam asks too."""
-    weight: NotNegative = 0.5
-    """What the language model counts by."""
-    bonus: Number = 0.5
-    """For each character, since the language model makes texts shorter."""
-
-    def __post_init__(self) -> None:
-        check(self, lambda: ["--language-model: expected a --beam of 2 or more"] if self._alone else [])
-
-    @property
-    def _alone(self) -> bool:
-        return bool(self.language_model) and self.beam == 1
-
-    def reader(self, target: Written) -> Any:
-        """What spells the distributions of lines [T, B, W]."""
-        language = None
-        if self.language_model:
-            model = bundle.read(Path(self.language_model), language_model)
-            language = LanguageModel(spelling.CharacterModel(model, target).log_p, self.weight, self.bonus)
-
-        def read(logits: Tensor, lengths: Tensor) -> list[Spelled]:
-            if self.beam == 1:
-                return best_path(logits, lengths)
-            rows = enumerate(lengths.tolist())
-            best = [prefix_beam_search(logits[:, b], length, self.beam, language)[0][0] for b, length in rows]
-            return [align(logits[:, b], length, best[b]) for b, length in enumerate(lengths.tolist())]
-
-        return read
+class EvaluateOptions(spelling.SearchOptions):
+    """Score texts found by a beam search."""
 
 
-EvaluateOptions = PredictOptions = Search
+@dataclass(kw_only=True)
+class PredictOptions(spelling.SearchOptions):
+    """Write down what lines say."""
+
+
+def _search(options: spelling.SearchOptions, target: Written) -> spelling.Search:
+    folder = options.language_model
+    return spelling.Search(options, target, bundle.read(Path(folder), language_model) if folder else None)
 
 
 @torch.inference_mode()
-def evaluate(model: Model, split: Batches, options: Search) -> dict[str, float]:
+def evaluate(model: Model, split: Batches, options: EvaluateOptions) -> dict[str, float]:
     """Scores of texts found by a beam search."""
     model.network.eval()
     total: Sums = {}
     for index in range(len(split)):
         batch = split.batch(0, index)
         logits, steps = model.network(batch.values, batch.lengths)
-        read = options.reader(batch.target)(logits, steps)
+        read = _search(options, batch.target)(logits, steps)
         sums = loss(model.config, model.network, batch, None).sums
         total = add(total, sums | spelling.errors([batch.target.decode(one.tokens) for one in read], batch.texts))
     return numbers(model.task, total)
@@ -360,11 +334,11 @@ class Texts(list[Text]):
         return "\n".join(map(str, self))
 
 
-def predict(model: Model, inputs: Sequence[Any], options: Search, bad: BadRecords) -> list[Texts]:
+def predict(model: Model, inputs: Sequence[Any], options: PredictOptions, bad: BadRecords) -> list[Texts]:
     """What the lines of each input say: files or folders of ink or images, or an array of points [N, 3]."""
     coder = Coder(model.config, model.facts)
-    reader = options.reader(coder.target)
-    found = (_read(model, coder, reader, _lines(coder, one, bad), bad) for one in inputs)
+    search = _search(options, coder.target)
+    found = (_read(model, coder, search, _lines(coder, one, bad), bad) for one in inputs)
     return [texts for texts in found if texts]
 
 
@@ -377,7 +351,7 @@ def _lines(coder: Coder, one: Any, bad: BadRecords) -> Sequence[Ink | Line]:
 
 
 @torch.inference_mode()
-def _read(model: Model, coder: Coder, reader: Any, found: Sequence[Ink | Line], bad: BadRecords) -> Texts:
+def _read(model: Model, coder: Coder, search: spelling.Search, found: Sequence[Ink | Line], bad: BadRecords) -> Texts:
     """In batches."""
     rows = []
     for one in found:
@@ -387,7 +361,7 @@ def _read(model: Model, coder: Coder, reader: Any, found: Sequence[Ink | Line], 
     for first in range(0, len(rows), size):
         names, values = zip(*rows[first : first + size], strict=True)
         logits, steps = model.network(torch.from_numpy(pad(values)), torch.tensor([len(one) for one in values]))
-        for name, own, spelled in zip(names, values, reader(logits, steps), strict=True):
+        for name, own, spelled in zip(names, values, search(logits, steps), strict=True):
             texts.append(_text(coder, name, own, spelled))
     return texts
 

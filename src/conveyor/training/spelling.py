@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jiwer
 import numpy as np
 import torch
+from torch import Tensor
 
 from conveyor.data import tokenizer
 from conveyor.data.written import Written
 from conveyor.errors import ConveyorError
-from conveyor.nn.ctc import Prefix
+from conveyor.nn.ctc import LanguageModel, Prefix, Spelled, align, best_path, prefix_beam_search
+from conveyor.training.options import Count, NotNegative, Number, check
 from conveyor.training.task import Model, Sums
 
 
@@ -76,3 +79,59 @@ class CharacterModel:
         found = np.concatenate([unseen, log_p[:, self.numbers]], 1)
         for n, prefix in enumerate(prefixes):
             self._known[prefix] = found[n], tuple(part[:, n : n + 1] for part in after)
+
+
+@dataclass(kw_only=True)
+class SearchOptions:
+    """How texts are found."""
+
+    beam: Count = 1
+    """Beginnings of a text that are followed side by side; 1 takes the likeliest character of each step."""
+    language_model: str = ""
+    """The folder of a run of the task language-model, of characters, that a beam asks too."""
+    weight: NotNegative = 0.5
+    """What the language model counts by."""
+    bonus: Number = 0.5
+    """For each character, since the language model makes texts shorter."""
+
+    def __post_init__(self) -> None:
+        check(self, self._conflicts)
+
+    def _conflicts(self) -> Iterator[str]:
+        if self.language_model and self.beam == 1:
+            yield "--language-model: expected a --beam of 2 or more"
+
+
+class Search:
+    """What spells distributions over characters, of a recogniser whose `target` they are."""
+
+    def __init__(self, options: SearchOptions, target: Written, model: Model | None) -> None:
+        self.width = options.beam
+        self.language = model and LanguageModel(CharacterModel(model, target).log_p, options.weight, options.bonus)
+
+    def __call__(self, logits: Tensor, lengths: Tensor) -> list[Spelled]:
+        """The text of each row of [T, B, W], and where it stands."""
+        if self.width == 1:
+            return best_path(logits, lengths)
+        found = []
+        for b, length in enumerate(lengths.tolist()):
+            [(tokens, _), *_] = prefix_beam_search(logits[:, b], length, self.width, self.language)
+            found.append(align(logits[:, b], length, tokens))
+        return found
+
+
+def words(target: Written, spelled: Spelled) -> list[tuple[str, int, int]]:
+    """The words of a text, each with its first step and the one behind its last."""
+    found: list[tuple[str, int, int]] = []
+    begun = False
+    for token, (first, last) in zip(spelled.tokens, spelled.spans, strict=True):
+        character = target.tokens.decode([token - 1])
+        if character.isspace():
+            begun = False
+        elif begun:
+            word, start, _ = found[-1]
+            found[-1] = (word + character, start, last)
+        else:
+            found.append((character, first, last))
+            begun = True
+    return found
