@@ -22,6 +22,11 @@ def read(path: Path, size: int) -> np.ndarray:
     return _read(path, lambda image: np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)))
 
 
+def grey(path: Path, size: int) -> np.ndarray:
+    """The grey values [size, size] of an image."""
+    return _read(path, lambda image: np.asarray(image.convert("L").resize((size, size), Image.Resampling.BICUBIC)))
+
+
 def line(path: Path, height: int) -> np.ndarray:
     """The columns [W, height] of the image of a line of text, of its own shape: 0 is paper, 255 ink."""
 
