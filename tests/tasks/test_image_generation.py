@@ -41,7 +41,7 @@ def test_it_learns_bars(config: task.Config, size: int) -> None:
     model = taught(of, 90)
     split = task.read_test(of, {}, of.reading.data, BadRecords(False))
     found = score(model.task, of, model.network, split)
-    assert found["loss"] < 20
+    assert found["loss"] < 22
     assert found["loss"] == pytest.approx(found["kl"] + found["pixels"])
     assert found == score(model.task, of, model.network, split), "the same pixels and noise each time"
 
