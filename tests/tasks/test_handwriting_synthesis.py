@@ -1,0 +1,122 @@
+"""Writing by hand: what it learns, what is written, and bad input."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conveyor.data import ink
+from conveyor.data.records import BadRecords
+from conveyor.errors import ConveyorError
+from conveyor.tasks import handwriting_recognition
+from conveyor.tasks import handwriting_synthesis as task
+from conveyor.training import bundle
+from conveyor.training.scoring import score
+from conveyor.training.task import Model
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> task.Config:
+    return task.smoke(tmp_path / "lines").config  # type: ignore[no-any-return]
+
+
+def taught(config: task.Config, epochs: int) -> Model:
+    torch.manual_seed(0)
+    data = task.read(config)
+    network = task.network(config, data.facts)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    for epoch in range(epochs):
+        for index in range(len(data.train)):
+            optimizer.zero_grad()
+            task.loss(config, network, data.train.batch(epoch, index), None).loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+            optimizer.step()
+    return Model(task, config, data.facts, network.eval())  # type: ignore[arg-type]
+
+
+def test_it_learns_shapes(config: task.Config) -> None:
+    """A line of 36 points; the shapes are known but for noise, so that the density is far above 1."""
+    before, after = (taught(config, epochs) for epochs in (0, 12))
+    split = task.read(config).valid
+    losses = [score(model.task, config, model.network, split)["loss"] for model in (before, after)]
+    assert losses[0] > 50
+    assert losses[1] < 0
+
+
+def test_the_loss_is_that_of_points_one_after_another(config: task.Config) -> None:
+    """Step by step, with the state handed on."""
+    model = taught(config, 1)
+    network, batch = model.network, task.read(config).valid.batch(0, 0)
+    total = 0.0
+    for b, length in enumerate(batch.lengths.tolist()):
+        point, state = torch.tensor([[[0.0, 0.0, 1.0]]]), (None, None, None, None)
+        for t in range(length):
+            with torch.no_grad():
+                features, _, state = network(
+                    point, batch.text[:, b : b + 1], batch.text_lengths[b : b + 1], None, state
+                )
+                point = batch.points[t : t + 1, b : b + 1]
+                total += float(network.pen.nats(features, point))
+    sums = task.loss(config, network, batch, None).sums
+    assert float(sums["nats"]) == pytest.approx(total, rel=1e-3, abs=0.05)
+
+
+def test_written_lines(config: task.Config, tmp_path: Path) -> None:
+    model = taught(config, 12)
+    lines = model.predict("vno", "onv")
+    for line, text in zip(lines, ("vno", "onv"), strict=True):
+        assert line.text == text
+        assert 3 < len(line.points) <= task.MOST_POINTS * 4
+        assert line.points[-1, 2] == 1
+        assert line.weights.shape == (len(line.points), 3)
+    assert np.array_equal(model.predict("vno")[0].points[:5], model.predict("vno")[0].points[:5])
+    assert not np.array_equal(model.predict("vno", seed=2)[0].points[:5], lines[0].points[:5])
+    for ending in task.ENDINGS:
+        task.save(lines, tmp_path / f"said{ending}")
+    assert re.match(r"<svg .*<path d=\"M[\d. L-]+\"/>.*</svg>", (tmp_path / "said.svg").read_text())
+    again = ink.read([tmp_path / "said.npz"], BadRecords(False))
+    assert [line.text for line in again] == ["vno", "onv"]
+    moved = again[0].points[:, :2] - again[0].points[0, :2]
+    assert moved == pytest.approx(lines[0].points[:, :2] - lines[0].points[0, :2], abs=1e-3)
+    with Image.open(tmp_path / "said.png") as image:
+        assert image.width > 200
+
+
+def test_a_line_of_ones_own_comes_first(config: task.Config, tmp_path: Path) -> None:
+    model, lines = taught(config, 2), Path(config.reading.data[0])
+    plain, like = model.predict("vno")[0], model.predict("vno", like=str(lines))[0]
+    assert not np.array_equal(plain.points[:3], like.points[:3])
+    assert like.weights.shape[1] == 3
+    (tmp_path / "mine.inkml").write_text("<ink><trace>0 0, 5 9, 9 0</trace></ink>")
+    with pytest.raises(ConveyorError, match="expected what the line says; give it with --like-text"):
+        model.predict("vno", like=str(tmp_path / "mine.inkml"))
+    assert model.predict("vno", like=str(tmp_path / "mine.inkml"), like_text="v")
+
+
+def test_a_recogniser_reads_it(config: task.Config, tmp_path: Path) -> None:
+    of = handwriting_recognition.smoke(tmp_path / "read").config
+    data = handwriting_recognition.read(of)
+    bundle.write_description(tmp_path / "reader", "handwriting-recognition", of, data.facts)
+    bundle.write_weights(tmp_path / "reader", handwriting_recognition.network(of, data.facts))
+    model, split = taught(config, 1), task.read(config).test
+    found = task.evaluate(model, split, task.EvaluateOptions(recogniser=str(tmp_path / "reader"), lines=3))
+    assert list(found) == ["loss", "nats_per_point", "cer"]
+    assert found["cer"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("vxq", "expected characters seen in training, got 'qx'; write others"),
+        (" ", "expected characters seen in training, got none"),
+        (3, "expected a text, got 3"),
+    ],
+)
+def test_bad_input(config: task.Config, given: object, says: str) -> None:
+    model = taught(config, 0)
+    with pytest.raises(ConveyorError, match=says):
+        model.predict(given)
+    assert len(model.predict(given, "vno", skip_bad=True)) == 1
