@@ -8,8 +8,10 @@ from pathlib import Path
 
 import jiwer
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper
 
 from conveyor.data.records import BadRecords
 from conveyor.errors import ConveyorError
@@ -151,3 +153,35 @@ def test_files_of_predictions(config: task.Config, tmp_path: Path) -> None:
     assert (tmp_path / "x.png").read_bytes()[:4] == b"\x89PNG"
     [[one]] = model.predict(tmp_path / "spots" / "00.mp4")
     assert one.weights.shape[1] == len(one.frames) == 10
+
+
+def encoder(path: Path, name: str = "encoder") -> str:
+    """One that says how bright each of 4 x 4 parts of an image is."""
+    nodes = [
+        helper.make_node("AveragePool", ["images"], ["map"], kernel_shape=[8, 8], strides=[8, 8]),
+        helper.make_node("Flatten", ["map"], ["vector"]),
+    ]
+    shapes = {"map": ["N", 3, 4, 4], "vector": ["N", 48]}
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, 32, 32])
+    graph = helper.make_graph(nodes, name, [images], outputs)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return str(path)
+
+
+def test_an_encoder_sees_the_frames(config: task.Config, tmp_path: Path) -> None:
+    of = dataclasses.replace(config, encoder=encoder(tmp_path / "e.onnx"), image_size=32)
+    model = taught(of, 30)
+    data = task.read(of)
+    batch = data.train.batch(0, 0)
+    assert batch.features is not None
+    assert batch.features.shape == (*batch.frames.shape[:2], 3 + 48)
+    assert score(model.task, of, model.network, data.valid)["exact"] > 0.6
+    folder = Path(of.reading.data[0])
+    [[one]] = model.predict(folder / "00.mp4")
+    assert one.text == (folder / "captions.csv").read_text().splitlines()[1].split(",")[1]
+    with pytest.raises(ConveyorError, match="expected a video, a folder of videos, or a CSV, got array"):
+        model.predict(np.zeros((5, 16, 16), np.uint8))
+    encoder(tmp_path / "e.onnx", "another")
+    with pytest.raises(ConveyorError, match="not the encoder that the model was trained on"):
+        model.predict(folder / "00.mp4")

@@ -54,8 +54,8 @@ class Clip(NamedTuple):
         return of_video[first : max(last, first + 1)]
 
 
-def read(path: Path, width: int, height: int) -> np.ndarray:
-    """The frames [T, height, width] of a video, grey, 0 to 255."""
+def read(path: Path, width: int, height: int, colour: bool = False) -> np.ndarray:
+    """The frames of a video, 0 to 255: grey [T, height, width], or in colour [T, height, width, 3]."""
     import av
 
     try:
@@ -69,7 +69,7 @@ def read(path: Path, width: int, height: int) -> np.ndarray:
             for frame in container.decode(stream):
                 if len(frames) == MOST_FRAMES:
                     raise ConveyorError(f"[video] {path}: expected at most {MOST_FRAMES:,} frames; cut it into clips")
-                frames.append(frame.reformat(width, height, "gray").to_ndarray())
+                frames.append(frame.reformat(width, height, "rgb24" if colour else "gray").to_ndarray())
                 seen = (frame.time or 0.0) + float((frame.duration or 0) * (frame.time_base or 0))
     except (av.FFmpegError, OSError) as error:
         raise ConveyorError(f"[video] {path}: expected a whole video, but {error.strerror}; copy it again") from None

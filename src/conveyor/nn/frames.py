@@ -65,6 +65,27 @@ class FrameCNN(nn.Module):
         return torch.stack([clip.flip(-1) if turn else clip for clip, turn in zip(clips, turned, strict=True)], 1)
 
 
+class FrameFeatures(nn.Module):
+    """Features of frames that an image encoder gave, brought to one scale, and a vector of each.
+
+    As in `PlacesEncoder`, ReLU(W n(√x)) with the sign kept: behind a ReLU most are zero, and a few in the hundreds.
+
+    Shapes: features [T, B, D]; lengths [B]; to [T, B, O], zero past a row's end.
+    """
+
+    def __init__(self, size: int, output_size: int, dropout: float) -> None:
+        super().__init__()
+        self.norm, self.dropout, self.output = nn.LayerNorm(size), nn.Dropout(dropout), nn.Linear(size, output_size)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """The vectors."""
+        x = features.float()
+        told = self.output(self.dropout(self.norm(x.sign() * x.abs().sqrt()))).relu()
+        there = torch.arange(len(features), device=features.device)[:, None] < lengths.to(features.device)
+        spread: Tensor = told * there[..., None]
+        return spread
+
+
 def _normal(x: Tensor, there: Tensor) -> Tensor:
     """Each clip with mean 0 and deviation 1, zero past its end."""
     count = there.sum(0, keepdim=True) * x[0, 0].numel()

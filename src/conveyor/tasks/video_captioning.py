@@ -1,10 +1,11 @@
 """Video captioning: what is said or shown in a video, in words.
 
 The task: of frames x_1 … x_T write the caption y_1 … y_U. A small convolutional network sees each frame between its
-neighbours, an LSTM in both directions reads the frames, and an LSTM writes the caption with attention over them
-(S. Venugopalan et al. 2015, 10.1109/ICCV.2015.515, with the attention of L. Yao et al. 2015, 10.1109/ICCV.2015.512).
-Where words follow frames in order, as on a speaker's lips, connectionist temporal classification helps to find which
-frames are which words (A. Graves et al. 2006, 10.1145/1143844.1143891), and can write the caption as well.
+neighbours, or an image encoder in ONNX has seen each by itself; an LSTM in both directions reads the frames, and an
+LSTM writes the caption with attention over them (S. Venugopalan et al. 2015, 10.1109/ICCV.2015.515, with the attention
+of L. Yao et al. 2015, 10.1109/ICCV.2015.512). Where words follow frames in order, as on a speaker's lips, connectionist
+temporal classification helps to find which frames are which words (A. Graves et al. 2006, 10.1145/1143844.1143891), and
+can write the caption as well.
 
     conveyor train video-captioning --data videos/ captions.csv
     conveyor evaluate runs/video-captioning/TIME
@@ -58,8 +59,9 @@ from conveyor.nn.beam_search import Hypothesis, beam_search
 from conveyor.nn.ctc import best_path, ctc_loss
 from conveyor.nn.decoder import Decoder
 from conveyor.nn.encoder import Encoder
-from conveyor.nn.frames import FrameCNN
+from conveyor.nn.frames import FrameCNN, FrameFeatures
 from conveyor.training import files, kept, key_frames
+from conveyor.training.features import Encoder as ImageEncoder
 from conveyor.training.options import (
     Count,
     Depth,
@@ -85,8 +87,12 @@ class Config:
     Data: folders of videos, and CSV with the columns video, and caption or word. --limit counts captions.
     """
 
+    encoder: str = ""
+    """An image encoder in ONNX, with a feature map among its outputs; without one a small CNN is trained along."""
+    image_size: Size = 224
+    """Pixels that the encoder sees of a frame, across and down."""
     width: Size = 48
-    """Pixels that frames are brought to, across."""
+    """Pixels that the small CNN sees, across."""
     height: Size = 32
     """And down."""
     longest: Count = 1000
@@ -147,6 +153,8 @@ class Batch(NamedTuple):
     """What makes texts of what is written."""
     prior: str
     """What is said most often."""
+    features: Tensor | None = None
+    """What the encoder made of the frames [T, B, D]."""
     parts: Batch | None = None
     """Of the same videos, in training."""
 
@@ -161,7 +169,7 @@ def read(config: Config, facts: dict[str, Any] | None = None) -> Data:
     split = videos.split(clips, reading.valid_share, reading.test_share, config.split_seed)
     parts = [videos.scored(part)[: reading.limit] for part in split]
     coder = Coder(config, facts or learn(config, parts[0]))
-    frames = decode(config, [clip for part in parts for clip in part], bad)
+    frames = coder.decode([clip for part in parts for clip in part], bad)
     train = coder.batches(parts[0], frames, bad, config.training.seed, split[0] if parts[0][0].whole else ())
     valid, test = (coder.batches(part, frames, bad) for part in parts[1:])
     counts = " + ".join(f"{len(part.lengths):,}" for part in (train, valid, test))
@@ -172,7 +180,8 @@ def read(config: Config, facts: dict[str, Any] | None = None) -> Data:
 def read_test(config: Config, facts: dict[str, Any], data: Sequence[str], bad: BadRecords) -> Batches:
     """Other clips."""
     clips = videos.scored(videos.read_clips([Path(path) for path in data], config.leave_out, bad))
-    return Coder(config, facts).batches(clips, decode(config, clips, bad), bad)
+    coder = Coder(config, facts)
+    return coder.batches(clips, coder.decode(clips, bad), bad)
 
 
 def decode(config: Config, clips: Sequence[Clip], bad: BadRecords) -> dict[Path, np.ndarray]:
@@ -196,6 +205,18 @@ def decode(config: Config, clips: Sequence[Clip], bad: BadRecords) -> dict[Path,
     return {path: shown for path, shown in read.items() if len(shown)}
 
 
+def see(encoder: ImageEncoder, paths: Sequence[Path]) -> dict[Path, np.ndarray]:
+    """What an encoder makes of the frames of videos [T, D], kept from run to run."""
+
+    def compute() -> list[np.ndarray]:
+        found = [encoder.of_frames(videos.read(path, encoder.size, encoder.size, True)) for path in paths]
+        return [np.concatenate(found), np.cumsum([len(one) for one in found])]
+
+    key = kept.digest(paths, "frames", encoder.sha256, encoder.size)
+    features, ends = kept.arrays(key, ("features", "ends"), compute)
+    return dict(zip(paths, np.split(features, ends[:-1]), strict=True))
+
+
 def learn(config: Config, clips: Sequence[Clip]) -> dict[str, Any]:
     """The facts: the words, and in each place the most frequent one."""
     captions = [clip.caption for clip in clips]
@@ -203,16 +224,32 @@ def learn(config: Config, clips: Sequence[Clip]) -> dict[str, Any]:
     count = Counter(len(caption.split()) for caption in captions).most_common(1)[0][0]
     places = [*zip_longest(*(caption.split() for caption in captions))][:count]
     prior = [Counter(filter(None, place)).most_common(1)[0][0] for place in places]
-    return {"words": words.to_json(), "prior": " ".join(prior)}
+    encoder = ImageEncoder(config.encoder, config.image_size)
+    return {
+        "words": words.to_json(), "prior": " ".join(prior), "encoder": encoder.sha256, "features": sum(encoder.sizes)
+    }  # fmt: skip
 
 
 class Row(NamedTuple):
     """A clip as it is trained on."""
 
     video: Path
-    frames: np.ndarray
+    seen: Seen
     caption: str
     words: np.ndarray
+
+
+class Seen(NamedTuple):
+    """A video, or a part of one."""
+
+    frames: np.ndarray
+    """[T, height, width]"""
+    features: np.ndarray | None = None
+    """What the encoder made of them [T, D]."""
+
+    def of(self, clip: Clip) -> Seen:
+        """Those of a clip."""
+        return Seen(clip.frames(self.frames), None if self.features is None else clip.frames(self.features))
 
 
 class Coder:
@@ -223,11 +260,38 @@ class Coder:
         self.target = Written.from_json(facts.get("words"))
         if not isinstance(facts.get("prior"), str):
             raise ConveyorError("[model] prior: expected a caption; copy the model's file again")
+        self.features = facts.get("features", 0)
+        if not isinstance(self.features, int) or self.features < 0:
+            raise ConveyorError("[model] features: expected a whole number; copy the model's file again")
+
+    def encoder(self) -> ImageEncoder | None:
+        """The encoder that the model was trained on, if it was on one."""
+        if not self.config.encoder:
+            return None
+        encoder = ImageEncoder(self.config.encoder, self.config.image_size)
+        if encoder.sha256 != self.facts.get("encoder"):
+            raise ConveyorError(
+                f"[encoder] {encoder.path}: this is not the encoder that the model was trained on; put that one there"
+            )
+        return encoder
+
+    def decode(self, clips: Sequence[Clip], bad: BadRecords) -> dict[Path, Seen]:
+        """The videos of clips that can be read."""
+        frames, encoder = decode(self.config, clips, bad), self.encoder()
+        features = see(encoder, [*frames]) if encoder else {}
+        return {path: Seen(shown, features.get(path)) for path, shown in frames.items()}
+
+    def watch(self, path: Path, encoder: ImageEncoder | None) -> Seen:
+        """A video, read now."""
+        frames = videos.read(path, self.config.width, self.config.height)
+        if encoder is None:
+            return Seen(frames)
+        return Seen(frames, encoder.of_frames(videos.read(path, encoder.size, encoder.size, True)))
 
     def batches(
         self,
         clips: Sequence[Clip],
-        frames: dict[Path, np.ndarray],
+        frames: dict[Path, Seen],
         bad: BadRecords,
         seed: int | None = None,
         parts: Sequence[Clip] = (),
@@ -244,48 +308,61 @@ class Coder:
             near = [part for row in some for part in beside.get(row.video, ())]
             return self.batch(some)._replace(parts=self.batch(near) if near else None)
 
-        return Batches([len(row.frames) for row in rows], self.config.training.batch_size, collate, seed)
+        return Batches([len(row.seen.frames) for row in rows], self.config.training.batch_size, collate, seed)
 
     def batch(self, rows: Sequence[Row]) -> Batch:
         """Rows side by side."""
         return Batch(
-            torch.from_numpy(pad([row.frames for row in rows])),
-            torch.tensor([len(row.frames) for row in rows]),
+            *side_by_side([row.seen for row in rows])[:2],
             Teacher.of([row.words for row in rows]),
             [row.caption for row in rows],
             self.target,
             self.facts["prior"],
+            side_by_side([row.seen for row in rows])[2],
         )
 
-    def rows(self, clips: Sequence[Clip], frames: dict[Path, np.ndarray], bad: BadRecords) -> list[Row]:
+    def rows(self, clips: Sequence[Clip], frames: dict[Path, Seen], bad: BadRecords) -> list[Row]:
         """Clips of videos that could be read."""
         found = []
         for clip in clips:
             if clip.video in frames:
                 with bad.record():
-                    shown = self.fitting(clip.frames(frames[clip.video]), clip.where)
+                    shown = self.fitting(frames[clip.video].of(clip), clip.where)
                     found.append(Row(clip.video, shown, clip.caption, self.target.encode(clip.caption)))
         return found
 
-    def fitting(self, frames: np.ndarray, where: str) -> np.ndarray:
+    def fitting(self, seen: Seen, where: str) -> Seen:
         """Frames that are not too many."""
-        if len(frames) > self.config.longest:
+        count = len(seen.frames)
+        if count > self.config.longest:
             raise ConveyorError(
-                f"[data] {where}: expected at most {self.config.longest} frames (--longest), got {len(frames)}; cut it"
+                f"[data] {where}: expected at most {self.config.longest} frames (--longest), got {count}; cut it"
             )
-        return frames
+        return seen
+
+
+def side_by_side(seen: Sequence[Seen]) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Frames [T, B, height, width], their numbers [B], and features [T, B, D] where there are some."""
+    frames, features = zip(*seen, strict=True)
+    lengths = torch.tensor([len(one) for one in frames])
+    known = None if features[0] is None else torch.from_numpy(pad(features))
+    return torch.from_numpy(pad(frames)), lengths, known
 
 
 # Network and loss
 
 
 class Network(nn.Module):
-    """CNN over frames, BiLSTM, an attentive decoder, and a head for CTC."""
+    """CNN over frames or what an encoder saw, BiLSTM, an attentive decoder, and a head for CTC."""
 
-    def __init__(self, config: Config, words: int) -> None:
+    def __init__(self, config: Config, words: int, features: int) -> None:
         super().__init__()
         H = config.hidden_size
-        self.frames = FrameCNN(config.height, config.width, 2 * H, config.dropout, config.shift, config.mirror)
+        self.frames = (
+            FrameFeatures(features, 2 * H, config.dropout)
+            if config.encoder
+            else FrameCNN(config.height, config.width, 2 * H, config.dropout, config.shift, config.mirror)
+        )
         self.encoder = Encoder(2 * H, H, config.encoder_layers, config.dropout, variant=config.variant)
         self.decoder = Decoder(
             words, config.embedding_size, H, 2 * H, 2 * H, attention="additive", dropout=config.dropout,
@@ -293,15 +370,16 @@ class Network(nn.Module):
         )  # fmt: skip
         self.ctc = nn.Linear(2 * H, words) if config.ctc_weight else None
 
-    def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, frames: Tensor, lengths: Tensor, features: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Values [T, B, 2H] of the frames, and a summary [B, 2H]."""
-        values, summary = self.encoder(self.frames(frames, lengths), lengths)
+        values, summary = self.encoder(self.frames(frames if features is None else features, lengths), lengths)
         return values, summary
 
 
 def network(config: Config, facts: dict[str, Any]) -> Network:
     """The untrained network."""
-    return Network(config, len(Coder(config, facts).target))
+    coder = Coder(config, facts)
+    return Network(config, len(coder.target), coder.features)
 
 
 def loss(config: Config, network: Any, batch: Batch, carried: None) -> Outcome:
@@ -315,7 +393,7 @@ def loss(config: Config, network: Any, batch: Batch, carried: None) -> Outcome:
 
 def _loss(config: Config, network: Any, batch: Batch) -> Outcome:
     """Of clips side by side."""
-    values, summary = network(batch.frames, batch.lengths)
+    values, summary = network(batch.frames, batch.lengths, batch.features)
     inputs, targets = batch.teacher
     logits = network.decoder(
         inputs, network.decoder.remember(values, batch.lengths), network.decoder.start(summary)
@@ -415,17 +493,18 @@ class Captions(list[Caption]):
 def predict(model: Model, inputs: Sequence[Any], options: PredictOptions, bad: BadRecords) -> list[Captions]:
     """Captions of each input: a video, a folder of videos, a CSV of clips, or frames [T, height, width]."""
     coder = Coder(model.config, model.facts)
-    found = (_caption(model, coder, _clips(coder, one, bad), options.beam) for one in inputs)
+    encoder = coder.encoder()
+    found = (_caption(model, coder, _clips(coder, encoder, one, bad), options.beam) for one in inputs)
     return [captions for captions in found if captions]
 
 
-def _clips(coder: Coder, one: Any, bad: BadRecords) -> list[tuple[str, np.ndarray]]:
+def _clips(coder: Coder, encoder: ImageEncoder | None, one: Any, bad: BadRecords) -> list[tuple[str, Seen]]:
     """Names and frames of the clips of an input."""
     config: Config = coder.config
-    if isinstance(one, np.ndarray):
+    if isinstance(one, np.ndarray) and not encoder:
         if one.shape[1:] != (config.height, config.width) or not len(one):
             raise ConveyorError(f"[predict] expected frames [T, {config.height}, {config.width}], got {[*one.shape]}")
-        return [("frames", coder.fitting(one, "the frames"))]
+        return [("frames", coder.fitting(Seen(one), "the frames"))]
     if not isinstance(one, (str, Path)):
         raise ConveyorError(f"[predict] expected a video, a folder of videos, or a CSV, got {one!r:.40}")
     path, whole = Path(one), float("inf")
@@ -442,23 +521,23 @@ def _clips(coder: Coder, one: Any, bad: BadRecords) -> list[tuple[str, np.ndarra
             raise ConveyorError(f"[predict] {one}: expected videos in this folder, got none; give another")
     for clip in clips:
         with bad.record():
-            frames = clip.frames(videos.read(clip.video, config.width, config.height))
             span = "" if clip.end == whole else f" {clip.start:g}-{clip.end:g}"
-            found.append((clip.video.name + span, coder.fitting(frames, clip.where)))
+            seen = coder.watch(clip.video, encoder).of(clip)
+            found.append((clip.video.name + span, coder.fitting(seen, clip.where)))
     return found
 
 
 @torch.inference_mode()
-def _caption(model: Model, coder: Coder, clips: list[tuple[str, np.ndarray]], beam: int) -> Captions:
+def _caption(model: Model, coder: Coder, clips: Sequence[tuple[str, Seen]], beam: int) -> Captions:
     """In batches."""
     network: Any = model.network
     said, size = Captions(), model.config.training.batch_size
     for first in range(0, len(clips), size):
-        names, frames = zip(*clips[first : first + size], strict=True)
-        lengths = torch.tensor([len(one) for one in frames])
-        values, summary = network(torch.from_numpy(pad(frames)), lengths)
+        names, seen = zip(*clips[first : first + size], strict=True)
+        frames, lengths, features = side_by_side(seen)
+        values, summary = network(frames, lengths, features)
         found = _write(model.config, network, values, summary, lengths, coder.target, beam)
-        for name, shown, (tokens, weights) in zip(names, frames, found, strict=True):
+        for name, (shown, _), (tokens, weights) in zip(names, seen, found, strict=True):
             said.append(Caption(name, coder.target.decode(tokens), weights[:, : len(shown)], shown))
     return said
 
@@ -484,8 +563,11 @@ def save(results: list[Captions], path: Path) -> None:
 def show(model: Model, data: Data, folder: Path) -> str:
     """Captions of clips of the test part, and where the decoder looked."""
     coder, batch = Coder(model.config, model.facts), data.test.batch(0, 0)
-    clips = [("", batch.frames[:length, b].numpy()) for b, length in enumerate(batch.lengths.tolist())]
-    found = _caption(model, coder, clips[:10], 5)
+    clips = []
+    for b, length in enumerate(batch.lengths.tolist()[:10]):
+        features = None if batch.features is None else batch.features[:length, b].numpy()
+        clips.append(("", Seen(batch.frames[:length, b].numpy(), features)))
+    found = _caption(model, coder, clips, 5)
     key_frames.draw(folder / "frames.png", found[0].frames, found[0].text.split(), found[0].weights)
     rows = [f"| {one.text} | {caption} |" for one, caption in zip(found, batch.captions, strict=False)]
     table = "\n".join(["| written | caption |", "|---|---|", *rows])

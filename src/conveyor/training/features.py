@@ -84,6 +84,11 @@ class Encoder:
         whole = np.concatenate(vectors, 1) if vectors else np.zeros((len(pixels), 0))
         return Features(places.astype(np.float16), whole.astype(np.float16))
 
+    def of_frames(self, frames: np.ndarray) -> np.ndarray:
+        """Of frames [T, S, S, 3] the mean of each one's map, and what describes it as a whole: [T, D + V]."""
+        parts = [self.run(frames[first : first + AT_ONCE]) for first in range(0, len(frames), AT_ONCE)]
+        return np.concatenate([np.concatenate([one.maps.mean(1), one.vectors], 1) for one in parts])
+
     def features(self, paths: Sequence[Path], bad: BadRecords) -> tuple[Features, list[Path]]:
         """Of images, kept from call to call; and the images that could be read."""
         key = kept.digest(paths, self.sha256, self.size, GRID, bad.skip)
