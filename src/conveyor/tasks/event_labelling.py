@@ -15,9 +15,9 @@ start, end, label. With --positions events are named by their place in their vid
 drawn.
 
 Gesture Phase (R. Madeo et al. 2013, 10.1145/2480362.2480373) by the protocol of R. Hasani et al. 2021
-(arXiv 2006.04439), windows of 32 steps, which leaks between windows: 75.9 % of the steps are right (an LSTM there: 64.6,
-liquid networks 69.6). With each video left out once macro-F1 is 38.9 %. On GRID's videos of a mouth, which of six parts
-of the sentence is said, or silence, is right in 88.7 % of the frames; 73.7 % by the number of the frame alone:
+(arXiv 2006.04439), windows of 32 steps, which leaks between windows: 75.9 % of the steps are right (an LSTM there:
+64.6, liquid networks 69.6). With each video left out once macro-F1 is 38.9 %. On GRID's videos of a mouth, which of six
+parts of the sentence is said, or silence, is right in 88.7 % of the frames; 73.7 % by the number of the frame alone:
 
     conveyor train event-labelling --data grid_s1/videos grid_s1/words.csv --leave-out sil sp --positions command \
         colour preposition letter digit adverb --epochs 25 --hidden-size 128 --matmul-precision medium --threads 1

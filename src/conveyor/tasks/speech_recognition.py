@@ -13,9 +13,9 @@ Data: recordings that PyAV decodes, of any rate and number of channels, and a ta
 metadata of LJSpeech, or Kaldi's `text`. Those to test on are named by --test-column and --test-values, or drawn from
 --split-seed, as those to choose by are.
 
-Free Spoken Digits (github.com/Jakobovski/free-spoken-digit-dataset), its official test part: 99.7 % of single digits are
-right after 3 minutes on one core; of three to seven of them end to end (`--join 3 7`), 0.5 % of the words are wrong after
-7 minutes:
+Free Spoken Digits (github.com/Jakobovski/free-spoken-digit-dataset), its official test part: 99.7 % of single digits
+are right after 3 minutes on one core; of three to seven of them end to end (`--join 3 7`), 0.5 % of the words are wrong
+after 7 minutes:
 
     conveyor train speech-recognition --data fsdd --rate 8000 --test-column index --test-values 0 1 2 3 4 \
         --arithmetic bfloat16 --threads 1
