@@ -116,6 +116,34 @@ def test_bad_tables(tmp_path: Path) -> None:
         sound.read_table([tmp_path / "none"], BadRecords(False))
 
 
+def test_parts_of_recordings(tmp_path: Path) -> None:
+    write(tmp_path / "a.wav", tone())
+    (tmp_path / "whole.csv").write_text("file,text\na.wav,hello\n")
+    (tmp_path / "words.csv").write_text("file,start_frame,end_frame,word\na.wav,0,2.5,sil\na.wav,2.5,5,hel\n")
+    (tmp_path / "seconds.csv").write_text("file,start,end,word\na.wav,0.1,0.2,hel\na.wav,0.2,,lo\na.wav,9,,so\n")
+    found = sound.read_table([tmp_path], BadRecords(False), ["sil"], frame_rate=25)
+    spans = {(one.text, one.start, one.end) for one in found}
+    end = float("inf")
+    assert spans == {("hello", 0, end), ("hel", 0.1, 0.2), ("lo", 0.2, end), ("so", 9, end)}
+    assert [one.text for one in found if one.whole] == ["hello"]
+    frames, of = np.arange(30), {(one.text, one.start): one for one in found}
+    assert of["hello", 0].frames(frames).tolist() == [*range(30)]
+    assert of["hel", 0.1].frames(frames).tolist() == [*range(10, 20)]
+    assert of["lo", 0.2].frames(frames).tolist() == [*range(20, 30)]
+    with pytest.raises(ConveyorError, match=r"seconds\.csv:4: expected a start within the 0\.30 s of a\.wav, got 9;"):
+        of["so", 9].frames(frames)
+
+
+@pytest.mark.parametrize(
+    ("span", "error"), [("2,1", "a start before the end, got 2 and 1 s"), ("x,1", "numbers of seconds or frames")]
+)
+def test_wrong_parts_of_recordings(tmp_path: Path, span: str, error: str) -> None:
+    write(tmp_path / "a.wav", tone())
+    (tmp_path / "t.csv").write_text(f"file,start,end,text\na.wav,{span},hello\n")
+    with pytest.raises(ConveyorError, match=rf"t\.csv:2: expected {error}"):
+        sound.read_table([tmp_path], BadRecords(False))
+
+
 def test_a_split_is_drawn_from_its_seed() -> None:
     keys = [f"{n:02}" for n in range(40)] * 2
     parts = sound.split(keys, 0.1, 0.2, 3)

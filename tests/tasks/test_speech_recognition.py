@@ -111,6 +111,35 @@ def test_parts_and_joined_recordings(config: task.Config, tmp_path: Path) -> Non
         dataclasses.replace(of, test_values=())
 
 
+def test_words_are_written_and_their_parts_train(config: task.Config, tmp_path: Path) -> None:
+    """A token is a word, found in whole recordings, which alone are scored, and in words cut out of them."""
+    folder = tmp_path / "sounds"
+    rows = [line.split(",") for line in (folder / "texts.csv").read_text().splitlines()[1:]]
+    (folder / "texts.csv").write_text("file,text\n" + "".join(f"{name},{' '.join(said)}\n" for name, said in rows))
+    cut = [
+        f"{name},{0.15 * n:.2f},{0.15 * n + 0.15:.2f},{letter}"
+        for name, said in rows
+        for n, letter in enumerate(f"{said}")
+    ]
+    (folder / "parts.csv").write_text("\n".join(["file,start,end,word", *cut, f"{rows[0][0]},0,0.1,sil"]))
+    of = dataclasses.replace(config, tokens="word", leave_out=("sil",), mask_bands=0)
+    data = task.read(of)
+    assert {*data.train.batch(0, 0).target.tokens.words} == {"a", "o", "<eos>", "<unk>"}
+    assert [len(part.lengths) for part in (data.train, data.valid, data.test)] == [48 * 4, 6, 6]
+    of = dataclasses.replace(of, join_parts=(2, 4))
+    data = task.read(of)
+    assert [len(part.lengths) for part in (data.train, data.valid, data.test)] == [48 * 4, 6, 6]
+    said = [text.split() for n in range(len(data.train)) for text in data.train.batch(0, n).texts]
+    assert {len(words) for words in said} == {2, 3, 4}
+    model = taught(of, 12)
+    assert score(model.task, of, model.network, data.test)["wer"] < 10
+    [[one]] = model.predict(folder / "00.wav")
+    assert one.text.split() == [word for word, _, _ in one.words] == [*rows[0][1]]
+    (folder / "parts.csv").unlink()
+    with pytest.raises(ConveyorError, match="--join-parts: expected a table of parts"):
+        task.read(of)
+
+
 def test_bad_input(config: task.Config, tmp_path: Path) -> None:
     model, folder = taught(config, 0), tmp_path / "sounds"
     with pytest.raises(ConveyorError, match=r"the samples: expected 25 ms or more"):

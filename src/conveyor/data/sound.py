@@ -2,7 +2,9 @@
 
 Texts are told by a table: CSV with a header (file, audio, video or id; text or caption; what else is there describes
 the recording), LJSpeech's metadata (`id|text`, without a header), or Kaldi's `text` (an id and the text in each line).
-A recording is found by its name or its stem among the files and folders given, and beside the table.
+With the columns start and end, in seconds, or start_frame and end_frame, in frames of a video, a row is of this part of
+its recording alone. A recording is found by its name or its stem among the files and folders given, and beside the
+table.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from conveyor.data.records import BadRecords
 from conveyor.errors import ConveyorError
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".opus", ".m4a", ".aiff", ".au")
-NAMES, TEXTS = ("file", "audio", "wav", "path", "video", "id"), ("text", "transcript", "caption", "sentence")
+NAMES, TEXTS = ("file", "audio", "wav", "path", "video", "id"), ("text", "transcript", "caption", "sentence", "word")
 LONGEST = 600
 """Seconds of a recording, at most."""
 SILENCE = 1e-5
@@ -39,10 +41,30 @@ class Recording(NamedTuple):
     about: dict[str, str]
     """What else its table says of it."""
     where: str
+    start: float = 0.0
+    """Seconds; the end may be infinite."""
+    end: float = float("inf")
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is all of its recording."""
+        return self.start == 0 and self.end == float("inf")
+
+    def frames(self, of_recording: np.ndarray) -> np.ndarray:
+        """Its frames of all those of its recording; always one at least."""
+        first, last = (round(min(at, LONGEST) / HOP) for at in (self.start, self.end))
+        if first >= len(of_recording):
+            raise ConveyorError(
+                f"[data] {self.where}: expected a start within the {len(of_recording) * HOP:.2f} s of "
+                f"{self.path.name}, got {self.start:g}; mend it"
+            )
+        return of_recording[first : max(last, first + 1)]
 
 
-def read_table(paths: Sequence[Path], bad: BadRecords) -> list[Recording]:
-    """The recordings that tables among the files and folders name."""
+def read_table(
+    paths: Sequence[Path], bad: BadRecords, leave_out: Sequence[str] = (), frame_rate: float = 25.0
+) -> list[Recording]:
+    """The recordings that tables among the files and folders name, without those of texts that are left out."""
     inside = [file for path in paths for file in _files(path)]
     tables = [file for file in inside if file.suffix == ".csv" or file.name == "text"]
     near = [file for table in tables for file in table.parent.rglob("*")]
@@ -57,13 +79,27 @@ def read_table(paths: Sequence[Path], bad: BadRecords) -> list[Recording]:
                     raise ConveyorError(f"[data] {where}: no recording {name} is there; give it, or mend its name")
                 if not said:
                     raise ConveyorError(f"[data] {where}: expected what is said in {path.name}, got nothing; write it")
-                found.append(Recording(path, said, about, where))
+                if said not in leave_out:
+                    found.append(Recording(path, said, about, where, *_span(about, where, frame_rate)))
     if not found:
         raise ConveyorError(
             f"[data] {', '.join(map(str, paths))}: expected recordings and a table of what is said in them (.csv, or "
             f"Kaldi's text), got {len({*heard}):,} recordings and {len(tables)} tables{bad.summary()}"
         )
     return found
+
+
+def _span(about: dict[str, str], where: str, frame_rate: float) -> tuple[float, float]:
+    """The seconds at which a row of a table begins and ends."""
+    frames = "start_frame" in about or "end_frame" in about
+    first, last = (about.get(f"{name}_frame" if frames else name) for name in ("start", "end"))
+    try:
+        start, end = (float(at) / (frame_rate if frames else 1) for at in (first or 0, last or "inf"))
+    except ValueError as error:
+        raise ConveyorError(f"[data] {where}: expected numbers of seconds or frames, but {error}; mend it") from None
+    if not 0 <= start < end:
+        raise ConveyorError(f"[data] {where}: expected a start before the end, got {start:g} and {end:g} s; mend it")
+    return start, end
 
 
 def _files(path: Path) -> list[Path]:

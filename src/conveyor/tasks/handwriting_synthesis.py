@@ -24,7 +24,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -87,6 +87,8 @@ class Config:
     """Which LSTM: a name in `conveyor.VARIANTS` (docs/variants.md)."""
     dropout: Share = 0.0
     """Share dropped of the outputs."""
+    arithmetic: Literal["float32", "bfloat16"] = "float32"
+    """Of training's LSTMs; bfloat16 is faster on processors that have it. Weights, and all scores, are float32."""
     reading: ReadingOptions = field(default_factory=ReadingOptions)
     training: TrainingOptions = field(
         default_factory=lambda: TrainingOptions(
@@ -238,7 +240,8 @@ class Network(nn.Module):
         """What the next points are made of [T, B, …], where the window is [T, B, U], and the state to go on with."""
         one_hot = nn.functional.one_hot(text, self.characters).to(points.dtype)
         h1, first = self.first(points, state[0], lengths=lengths)
-        seen = self.window(h1, one_hot, text_lengths, state[3])
+        with torch.autocast(h1.device.type, enabled=False):
+            seen = self.window(h1.to(points.dtype), one_hot, text_lengths, state[3])
         h2, second = self.second(torch.cat([points, h1, seen.values], -1), state[1], lengths=lengths)
         h3, third = self.third(torch.cat([points, h2, seen.values], -1), state[2], lengths=lengths)
         features = self.dropout(torch.cat([h1, h2, h3, seen.values], -1))
@@ -254,9 +257,11 @@ def loss(config: Config, network: Any, batch: Batch, carried: None) -> Outcome:
     """-log p of every point behind those before it; the first follows a lifted pen."""
     start = torch.tensor([0.0, 0.0, 1.0]).expand(1, len(batch.lengths), 3)
     given = torch.cat([start, batch.points[:-1]])
-    features, _, _ = network(given, batch.text, batch.text_lengths, batch.lengths)
+    short = config.arithmetic == "bfloat16" and network.training
+    with torch.autocast(given.device.type, torch.bfloat16, enabled=short):
+        features, _, _ = network(given, batch.text, batch.text_lengths, batch.lengths)
     there = torch.arange(len(given))[:, None] < batch.lengths
-    nats = network.pen.nats(features[there], batch.points[there]).sum()
+    nats = network.pen.nats(features[there].float(), batch.points[there]).sum()
     lines, points = len(batch.lengths), int(batch.lengths.sum())
     return Outcome(nats / points, points, {"nats": nats.detach().double(), "lines": lines, "points": points})
 

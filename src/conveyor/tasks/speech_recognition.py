@@ -1,17 +1,19 @@
 """Speech recognition: what is said in a recording, and when.
 
 The task: of a recording, as frames of energy in 40 bands of the mel scale every 10 ms, write the characters
-y_1 … y_U. A stack of LSTMs in both directions reads the frames, and connectionist temporal classification finds out by
-itself which frames are which character (A. Graves & N. Jaitly 2014, proceedings.mlr.press/v32/graves14). With --causal
-the LSTMs run forward alone, and listen to a recording as it comes in: in chunks of any size, with the same result.
+(or words) y_1 … y_U. A stack of LSTMs in both directions reads the frames, and connectionist temporal classification
+finds out by itself which frames are which (A. Graves & N. Jaitly 2014, proceedings.mlr.press/v32/graves14). With
+--causal the LSTMs run forward alone, and listen to a recording as it comes in: in chunks of any size, with the same
+result.
 
     conveyor train speech-recognition --data recordings/ metadata.csv
     conveyor evaluate runs/speech-recognition/TIME --beam 10
     conveyor predict runs/speech-recognition/TIME recording.wav -o recording.png
 
 Data: recordings that PyAV decodes, of any rate and number of channels, and a table of what is said in them: CSV, the
-metadata of LJSpeech, or Kaldi's `text`. Those to test on are named by --test-column and --test-values, or drawn from
---split-seed, as those to choose by are.
+metadata of LJSpeech, or Kaldi's `text`. With the columns start and end, in seconds, or start_frame and end_frame, a row
+is of a part of its recording: where whole recordings are named too, parts train, and the whole are scored. Those to
+test on are named by --test-column and --test-values, or drawn from --split-seed, as those to choose by are.
 
 Free Spoken Digits (github.com/Jakobovski/free-spoken-digit-dataset), its official test part: 99.7 % of single digits
 are right after 3 minutes on one core; of three to seven of them end to end (`--join 3 7`), 0.5 % of the words are wrong
@@ -20,7 +22,7 @@ after 7 minutes:
     conveyor train speech-recognition --data fsdd --rate 8000 --test-column index --test-values 0 1 2 3 4 \
         --arithmetic bfloat16 --threads 1
 
-Scores: `loss`, nats a character; `wer`, the word error rate by jiwer: words that are wrong, too many or missing over
+Scores: `loss`, nats a token; `wer`, the word error rate by jiwer: words that are wrong, too many or missing over
 all words, in per cent; `cer`, the same of characters; `exact`, the share of recordings without any error.
 """
 
@@ -53,6 +55,7 @@ from conveyor.training import bundle, files, kept, sound_picture, spelling
 from conveyor.training.options import (
     Count,
     Depth,
+    Positive,
     ReadingOptions,
     Share,
     Size,
@@ -66,6 +69,8 @@ from conveyor.training.task import Data, Model, Outcome, Smoke, Sums
 
 UNIT = "frames"
 ENDINGS: tuple[str, ...] = (".txt", ".csv", ".json", ".png")
+MOST_WORDS = 10_000
+"""Words that a model may know, where it writes words."""
 
 
 @dataclass(kw_only=True)
@@ -83,10 +88,18 @@ class Config:
     """What it says there."""
     split_seed: Whole = 0
     """Recordings to choose by, and to test on if no column says it, are drawn from this."""
+    leave_out: tuple[str, ...] = ()
+    """Texts that are left out, such as those that stand for silence."""
+    frame_rate: Positive = 25.0
+    """Frames a second, where a table counts frames of a video."""
     join: tuple[Count, ...] = ()
     """Put so many recordings of a speaker end to end, from the first number to the second: 3 7."""
+    join_parts: tuple[Count, ...] = ()
+    """In training put so many parts of recordings end to end, in any order, so that words are told by their sound."""
     speaker_column: str = "speaker"
     """The column of who speaks."""
+    tokens: Literal["char", "word"] = "char"
+    """What is written: characters, or words, where few are ever said."""
     stack: Count = 2
     """Frames read at a step."""
     hidden_size: Size = 128
@@ -116,8 +129,9 @@ class Config:
         check(self, self._conflicts)
 
     def _conflicts(self) -> Iterator[str]:
-        if self.join and (len(self.join) != 2 or self.join[0] > self.join[1]):
-            yield "--join: expected two numbers, the smaller first"
+        for name, given in (("--join", self.join), ("--join-parts", self.join_parts)):
+            if given and (len(given) != 2 or given[0] > given[1]):
+                yield f"{name}: expected two numbers, the smaller first"
         if bool(self.test_column) != bool(self.test_values):
             yield "--test-column and --test-values: expected both or none"
 
@@ -133,12 +147,12 @@ class Batch(NamedTuple):
     lengths: Tensor
     """[B]"""
     targets: Tensor
-    """Characters [B, U]."""
+    """Tokens [B, U]."""
     target_lengths: Tensor
     """[B]"""
     texts: list[str]
     target: Written
-    """What makes texts of characters."""
+    """What makes texts of tokens."""
 
 
 class Row(NamedTuple):
@@ -151,26 +165,41 @@ class Row(NamedTuple):
 
 
 def read(config: Config, facts: dict[str, Any] | None = None) -> Data:
-    """Read the recordings of each part; characters and scales are those of the training part, or of `facts`."""
+    """Read the recordings of each part; tokens and scales are those of the training part, or of `facts`."""
     reading = config.reading
     if not reading.data:
         raise ConveyorError("[data] nothing to read; name recordings and a table of what is said in them with --data")
     bad = BadRecords(reading.skip_bad)
-    recordings = split(config, sound.read_table([Path(path) for path in reading.data], bad))
-    kept_rows = listen(config, [one for part in recordings for one in part[: reading.limit]], bad)
-    parts = [[row for one in part[: reading.limit] if (row := kept_rows.get(one.path))] for part in recordings]
-    parts = [joined(config, part, seed) for seed, part in enumerate(parts)] if config.join else parts
-    coder = Coder(config, facts or learn(parts[0], bad))
+    recordings = [part[: reading.limit] for part in split(config, _table(config, reading.data, bad))]
+    heard = listen(config, [one for part in recordings for one in part], bad)
+    parts = [[heard[one.where] for one in part if one.where in heard] for part in recordings]
+    if config.join:
+        parts = [joined(config, config.join, part, seed) for seed, part in enumerate(parts)]
+    if config.join_parts:
+        cut = [heard[one.where] for one in recordings[0] if one.where in heard and not one.whole]
+        if not cut:
+            raise ConveyorError(
+                "[data] --join-parts: expected a table of parts, with start and end, got none; give one, or leave "
+                "it out"
+            )
+        whole = [heard[one.where] for one in recordings[0] if one.where in heard and one.whole]
+        parts[0] = whole + joined(config, config.join_parts, cut, 0)
+    coder = Coder(config, facts or learn(config, parts[0], bad))
     train = coder.batches(parts[0], bad, config.training.seed)
     valid, test = (coder.batches(part, bad) for part in parts[1:])
     counts = " + ".join(f"{len(part.lengths):,}" for part in (train, valid, test))
     minutes = sum(len(row.frames) for part in parts for row in part) * HOP / 60
-    summary = f"{counts} recordings to train, validate, test, {minutes:.0f} minutes; {len(coder.target) - 2} characters"
+    summary = f"{counts} recordings to train, validate, test, {minutes:.0f} minutes"
+    summary += f"; {len(coder.target) - 2} {'characters' if config.tokens == 'char' else 'words'}"
     return Data(train, valid, test, coder.facts, summary + bad.summary())
 
 
+def _table(config: Config, data: Sequence[str], bad: BadRecords) -> list[Recording]:
+    return sound.read_table([Path(path) for path in data], bad, config.leave_out, config.frame_rate)
+
+
 def split(config: Config, recordings: Sequence[Recording]) -> list[list[Recording]]:
-    """What trains, validates and tests."""
+    """What trains, validates and tests; all parts of a recording go together."""
     reading = config.reading
     test = [one for one in recordings if _tests(config, one)]
     if config.test_values and not test:
@@ -184,7 +213,12 @@ def split(config: Config, recordings: Sequence[Recording]) -> list[list[Recordin
         [one.path.stem for one in rest], reading.valid_share, 0 if test else reading.test_share, config.split_seed
     )
     train, valid, drawn = ([one for one in rest if one.path.stem in part] for part in keys)
-    return [train, valid, test or drawn]
+    return [train, scored(valid), scored(test or drawn)]
+
+
+def scored(recordings: Sequence[Recording]) -> list[Recording]:
+    """Those that are scored: the whole ones, or where there are none all."""
+    return [one for one in recordings if one.whole] or [*recordings]
 
 
 def _tests(config: Config, one: Recording) -> bool:
@@ -192,8 +226,8 @@ def _tests(config: Config, one: Recording) -> bool:
     return one.about.get(config.test_column, "") in config.test_values
 
 
-def listen(config: Config, recordings: Sequence[Recording], bad: BadRecords) -> dict[Path, Row]:
-    """The frames of each recording that can be read, kept from run to run."""
+def listen(config: Config, recordings: Sequence[Recording], bad: BadRecords) -> dict[str, Row]:
+    """The frames of each recording that can be read, by where it is named; kept from run to run."""
     paths = sorted({one.path for one in recordings})
 
     def compute() -> list[np.ndarray]:
@@ -212,11 +246,11 @@ def listen(config: Config, recordings: Sequence[Recording], bad: BadRecords) -> 
             own = of[one.path]
             if not len(own):  # read again, to say why
                 own = sound.bands(sound.read(one.path, config.rate), config.rate)
-            rows[one.path] = Row(np.asarray(own), one.text, one.about, one.where)
+            rows[one.where] = Row(one.frames(np.asarray(own)), one.text, one.about, one.where)
     return rows
 
 
-def joined(config: Config, rows: Sequence[Row], seed: int) -> list[Row]:
+def joined(config: Config, counts: Sequence[int], rows: Sequence[Row], seed: int) -> list[Row]:
     """As many rows, each of several of one speaker, end to end."""
     random = np.random.default_rng((config.split_seed, seed))
     of: defaultdict[str, list[Row]] = defaultdict(list)
@@ -225,7 +259,7 @@ def joined(config: Config, rows: Sequence[Row], seed: int) -> list[Row]:
     found = []
     for own in of.values():
         for _ in own:
-            some = [own[n] for n in random.integers(len(own), size=random.integers(config.join[0], config.join[1] + 1))]
+            some = [own[n] for n in random.integers(len(own), size=random.integers(counts[0], counts[1] + 1))]
             text = " ".join(row.text for row in some)
             found.append(some[0]._replace(frames=np.concatenate([row.frames for row in some]), text=text))
     return found
@@ -233,19 +267,19 @@ def joined(config: Config, rows: Sequence[Row], seed: int) -> list[Row]:
 
 def read_test(config: Config, facts: dict[str, Any], data: Sequence[str], bad: BadRecords) -> Batches:
     """Other recordings: those of --test-values, if there are some, or all."""
-    recordings = sound.read_table([Path(path) for path in data], bad)
+    recordings = scored(_table(config, data, bad))
     chosen = [one for one in recordings if _tests(config, one)]
     rows = [*listen(config, chosen or recordings, bad).values()]
-    return Coder(config, facts).batches(joined(config, rows, 2) if config.join else rows, bad)
+    return Coder(config, facts).batches(joined(config, config.join, rows, 2) if config.join else rows, bad)
 
 
-def learn(train: Sequence[Row], bad: BadRecords) -> dict[str, Any]:
-    """The facts: the characters, and mean and deviation of each band."""
+def learn(config: Config, train: Sequence[Row], bad: BadRecords) -> dict[str, Any]:
+    """The facts: what is written, and mean and deviation of each band."""
     if not train:
         raise ConveyorError(f"[data] expected recordings to train on, got none{bad.summary()}")
     frames = np.concatenate([row.frames for row in train])
     return {
-        "characters": Written.learn("char", [row.text.lower() for row in train], 0).to_json(),
+        "characters": Written.learn(config.tokens, [row.text.lower() for row in train], MOST_WORDS).to_json(),
         "mean": frames.mean(0).round(4).tolist(),
         "deviation": frames.std(0).clip(0.1).round(4).tolist(),
     }
@@ -295,7 +329,7 @@ class Coder:
         needed = len(text) + int((text[1:] == text[:-1]).sum())
         if needed > steps:
             raise ConveyorError(
-                f"[data] {row.where}: expected the text of its recording, got {row.text[:40]!r}, whose characters need "
+                f"[data] {row.where}: expected the text of its recording, got {row.text[:40]!r}, whose tokens need "
                 f"{needed} steps of its {steps}; mend it, or lower --stack"
             )
 
@@ -306,9 +340,9 @@ State = tuple[Tensor, Tensor]
 
 
 class Network(nn.Module):
-    """A stack of LSTMs over frames, and a distribution over characters."""
+    """A stack of LSTMs over frames, and a distribution over tokens."""
 
-    def __init__(self, config: Config, characters: int) -> None:
+    def __init__(self, config: Config, tokens: int) -> None:
         super().__init__()
         self.stack = config.stack
         self.augment = SpecAugment(config.mask_bands, config.mask_frames)
@@ -318,10 +352,10 @@ class Network(nn.Module):
             bidirectional=not config.causal, variant=config.variant,
         )  # fmt: skip
         self.dropout = nn.Dropout(config.dropout)
-        self.output = nn.Linear((2 - config.causal) * config.hidden_size, characters)
+        self.output = nn.Linear((2 - config.causal) * config.hidden_size, tokens)
 
     def forward(self, frames: Tensor, lengths: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
-        """Logits [T, B, characters], the steps of each row, and the state to go on with."""
+        """Logits [T, B, tokens], the steps of each row, and the state to go on with."""
         steps = -(-lengths // self.stack)
         x = stacked(self.augment(frames, lengths), self.stack)
         read, state = self.lstm(x, state, lengths=steps)
@@ -334,13 +368,13 @@ def network(config: Config, facts: dict[str, Any]) -> Network:
 
 
 def loss(config: Config, network: nn.Module, batch: Batch, carried: None) -> Outcome:
-    """CTC's nats a character; in validation and test also what is heard, and its errors."""
+    """CTC's nats a token; in validation and test also what is heard, and its errors."""
     short = config.arithmetic == "bfloat16" and network.training
     with torch.autocast(batch.frames.device.type, torch.bfloat16, enabled=short):
         logits, steps, _ = network(batch.frames, batch.lengths)
     nats = ctc_loss(logits.float(), steps, batch.targets, batch.target_lengths).sum()
     count = int(batch.target_lengths.sum())
-    sums: Sums = {"nats": nats.detach().double(), "characters": count, "frames": int(batch.lengths.sum())}
+    sums: Sums = {"nats": nats.detach().double(), "tokens": count, "frames": int(batch.lengths.sum())}
     if not network.training:
         written = [batch.target.decode(one.tokens) for one in best_path(logits, steps)]
         sums |= spelling.errors(written, batch.texts)
@@ -348,8 +382,8 @@ def loss(config: Config, network: nn.Module, batch: Batch, carried: None) -> Out
 
 
 def scores(sums: dict[str, Any]) -> dict[str, float]:
-    """Nats a character, error rates of words and characters, recordings without any."""
-    return {"loss": sums["nats"] / sums["characters"]} | spelling.rates(sums)
+    """Nats a token, error rates of words and characters, recordings without any."""
+    return {"loss": sums["nats"] / sums["tokens"]} | spelling.rates(sums)
 
 
 # Listening
@@ -438,7 +472,7 @@ class Heard:
     words: list[tuple[str, float, float]]
     """Each with the second it begins at and the one it ends at."""
     confidence: list[float]
-    """Of each character."""
+    """Of each token."""
     frames: np.ndarray
     """Bands [T, 40]."""
 

@@ -147,7 +147,7 @@ def read(config: Config, facts: dict[str, Any] | None = None) -> Data:
     if not reading.data or not config.aligner:
         raise ConveyorError("[data] nothing to read; name recordings and a table with --data, and an --aligner")
     bad = BadRecords(reading.skip_bad)
-    recordings = sound.read_table([Path(path) for path in reading.data], bad)
+    recordings = _whole(reading.data, bad)
     keys = sound.split(
         [one.path.stem for one in recordings], reading.valid_share, reading.test_share, config.split_seed
     )
@@ -167,9 +167,18 @@ def read(config: Config, facts: dict[str, Any] | None = None) -> Data:
     )
 
 
+def _whole(data: Sequence[str], bad: BadRecords) -> list[Recording]:
+    return [one for one in sound.read_table([Path(path) for path in data], bad) if one.whole]
+
+
 def aligned(config: Config, recordings: Sequence[Recording], bad: BadRecords) -> dict[Path, Row]:
     """Each recording as a voice, with the frames of each of its characters; kept from run to run."""
     aligner = bundle.read(Path(config.aligner), speech_recognition)
+    if aligner.config.tokens != "char":
+        raise ConveyorError(
+            f"[data] --aligner: expected one of characters, got {config.aligner}, which writes words; train one "
+            "without --tokens word"
+        )
     coder = speech_recognition.Coder(aligner.config, aligner.facts)
     rows: dict[Path, Row] = {}
 
@@ -216,7 +225,7 @@ def _durations(
 
 def read_test(config: Config, facts: dict[str, Any], data: Sequence[str], bad: BadRecords) -> Batches:
     """Other recordings."""
-    rows = aligned(config, sound.read_table([Path(path) for path in data], bad), bad)
+    rows = aligned(config, _whole(data, bad), bad)
     if not rows:
         raise ConveyorError(f"[data] expected recordings with their texts, got none{bad.summary()}")
     return Coder(config, facts).batches([*rows.values()])

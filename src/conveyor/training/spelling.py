@@ -128,7 +128,7 @@ def words(target: Written, spelled: Spelled) -> list[tuple[str, int, int]]:
         character = target.tokens.decode([token - 1])
         if character.isspace():
             begun = False
-        elif begun:
+        elif begun and isinstance(target.tokens, tokenizer.Characters):
             word, start, _ = found[-1]
             found[-1] = (word + character, start, last)
         else:
