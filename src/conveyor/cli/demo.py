@@ -13,7 +13,7 @@ from torch import nn
 
 from conveyor.cli._parse import parse
 from conveyor.data import tokenizer
-from conveyor.inspect import picture, record
+from conveyor.inspect import gates, picture
 from conveyor.tasks import language_model as task
 from conveyor.training.fit import fit, new_run
 from conveyor.training.options import Positive, TrainingOptions, check
@@ -96,9 +96,9 @@ def draw_gates(model: Model, path: Path) -> None:
     assert isinstance(network, task.Network)
     ids = torch.from_numpy(vocabulary(model).encode(SENTENCE)).unsqueeze(1)
     with torch.no_grad():
-        gates = record(network.lstm, network.embedding(ids))
+        recorded = gates(network.lstm, network.embedding(ids))
     picture(
-        gates[-1], SENTENCE, path, title=f"An LSTM of {model.config.hidden_size} units reads, character by character"
+        recorded[-1], SENTENCE, path, title=f"An LSTM of {model.config.hidden_size} units reads, character by character"
     )
 
 

@@ -23,7 +23,7 @@ ROWS = 64  # more units than this do not stay apart in print
 def picture(gates: Gates, tokens: Sequence[str], path: str | PathLike[str], *, title: str = "") -> None:
     """Draw forget, input and output gate and the cell state over a text, unit by unit, into a PNG.
 
-    `gates` are those of one layer and direction as `conveyor.inspect.record` gives them, each [T, B, H], of
+    `gates` are those of one layer and direction as `conveyor.inspect.gates` gives them, each [T, B, H], of
     which the first row of the batch is drawn; `tokens` are the T inputs. The units stand in one order in all
     four maps, those that forget least on top; of more than 64, 64 are drawn, evenly chosen in that order. The
     line above a map is the mean over all units.

@@ -80,10 +80,11 @@ from conveyor.training.options import (
     check,
 )  # fmt: skip
 from conveyor.training.scoring import score
-from conveyor.training.task import Data, Model, Outcome, Smoke, Split, Sums
+from conveyor.training.task import STRETCH, Data, Model, Outcome, Smoke, Split, Steps, Sums
 from conveyor.variant import variant_named
 
 UNIT = "tokens"
+TYPED = True
 ENDINGS: tuple[str, ...] = (".txt", ".json")
 TEST_WINDOW = 1000
 """Steps computed at once where one stream is read and no gradient is wanted; the scores do not depend on it."""
@@ -419,6 +420,20 @@ def _continue(network: nn.Module, tokens: Tokenizer, prompt: str, options: Predi
         ids.append(draw(logits[-1, 0], generator, options.temperature, options.top_k, options.top_p))
         logits, state = network(torch.tensor([[ids[-1]]]), state)
     return Continuation(prompt, following, prompt + tokens.decode(ids).removeprefix(read))
+
+
+@torch.inference_mode()
+def steps(model: Model, input: str) -> Iterator[Steps]:
+    """A text, token by token; at each the next one is expected."""
+    tokens = tokenizer.from_json(model.facts.get("tokenizer"))
+    ids, state = torch.from_numpy(tokens.encode(input)), None
+    if not len(ids):
+        raise ConveyorError("[inspect] the text is empty; give at least one token")
+    names = [tokens.decode([i]) for i in range(len(tokens))]
+    for first in range(0, len(ids), STRETCH):
+        some, after = ids[first : first + STRETCH], ids[first + 1 : first + 1 + STRETCH]
+        logits, state = model.network(some.unsqueeze(1), state)
+        yield Steps.of([names[i] for i in some.tolist()], names, logits[:, 0], after.tolist())
 
 
 def save(results: list[Continuation], path: Path) -> None:

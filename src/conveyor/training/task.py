@@ -3,7 +3,8 @@
 A task is a module with these names; there is no class to derive from and nothing to register. Some more names may
 be there: `ensemble(networks)`, a network that gives, called as each of `networks`, what they come to together; and
 `evaluate(model, split, options)`, scores in the way that options of `conveyor evaluate` ask for, the fields of the
-dataclass `EvaluateOptions`.
+dataclass `EvaluateOptions`; and `steps(model, input)`, which reads an input as `conveyor inspect` shows it, and gives
+`Steps`, a stretch of it after the other; and TYPED, true where an input is a text, which may be typed into its page.
 """
 
 from __future__ import annotations
@@ -12,12 +13,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from conveyor.data.records import BadRecords
 from conveyor.errors import ConveyorError
 from conveyor.training.options import ReadingOptions, TrainingOptions, from_json
 
+LIKELIEST = 5
+"""Outcomes of a step that `conveyor inspect` shows."""
+STRETCH = 1024
+"""Steps that are read at once for it: any of them is soon read again, with all its gates."""
 Sums = dict[str, Tensor | float]
 """Figures that may be added up over batches: losses, counts, confusion matrices."""
 
@@ -54,6 +61,30 @@ class Outcome(NamedTuple):
     """For the scores; detached."""
     carried: Any = None
     """State for the next batch of the epoch (tensors in tuples, lists, dicts; detached), or None."""
+
+
+class Steps(NamedTuple):
+    """What a network read in a stretch of a sequence, and what it made of it, a step at a time."""
+
+    labels: Sequence[str]
+    """What was read at each of n steps."""
+    names: Sequence[str] = ()
+    """What may be expected at a step: the next token, a label."""
+    best: np.ndarray | None = None
+    """[n, k], which of these it expected most, the likeliest first."""
+    p: np.ndarray | None = None
+    """[n, k], their probabilities."""
+    came: np.ndarray | None = None
+    """[n], the probability of what came; NaN where that is not known."""
+
+    @classmethod
+    def of(cls, labels: Sequence[str], names: Sequence[str], logits: Tensor, came: Sequence[int] = ()) -> Steps:
+        """Of logits [n, V]; what came may be known for fewer steps."""
+        p = logits.float().softmax(-1)
+        best = p.topk(min(LIKELIEST, p.shape[-1]))
+        known = np.full(len(p), np.nan, np.float32)
+        known[: len(came)] = p[torch.arange(len(came)), torch.tensor(came, dtype=torch.int64)].numpy()
+        return cls(labels, names, best.indices.numpy(), best.values.numpy(), known)
 
 
 class Smoke(NamedTuple):

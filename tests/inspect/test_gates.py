@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from conveyor.inspect import record
+from conveyor.inspect import gates as gates_of
 from conveyor.nn import LSTM
 
 Agree = Callable[[Tensor, Tensor], None]
@@ -29,7 +29,7 @@ def test_gates_are_those_of_every_layer_and_direction(
     input = torch.randn(shape, dtype=torch.float64)
     state = (6, H) if batch == "single" else (6, B, H)
     hx = (torch.randn(state).double(), torch.randn(state).double()) if given else None
-    recorded = record(lstm, input, hx)  # in training mode: the recorder drops nothing out
+    recorded = gates_of(lstm, input, hx)  # in training mode: the recorder drops nothing out
     output, (h_n, c_n) = lstm.eval()(input, hx)
     assert len(recorded) == 6
     for number, (i, f, g, o, c) in enumerate(recorded):
@@ -42,7 +42,7 @@ def test_gates_are_those_of_every_layer_and_direction(
 
 
 def test_nothing_is_kept_for_a_backward_pass() -> None:
-    gates = record(LSTM(I, H), torch.randn(T, B, I, requires_grad=True))[0]
+    gates = gates_of(LSTM(I, H), torch.randn(T, B, I, requires_grad=True))[0]
     assert not any(gate.requires_grad for gate in gates)
 
 
@@ -58,7 +58,7 @@ def test_the_module_stays_as_it_is(agree: Agree) -> None:
     plain = LSTM(I, H, 2, proj_size=2, dropout=0.5)
     input = torch.randn(T, B, I)
     for lstm in (special, plain):
-        kind, recorded = type(lstm), record(lstm, input)
+        kind, recorded = type(lstm), gates_of(lstm, input)
         assert lstm.training
         assert type(lstm) is kind
         _, (_, c_n) = lstm.double().eval()(input.double())
