@@ -64,7 +64,7 @@ class Answers:
 
     def __call__(self, name: str, query: Mapping[str, str]) -> Any:
         """Bytes for a block, else what JSON can hold; ConveyorError for what cannot be asked."""
-        known: dict[str, Callable[[Mapping[str, str]], Any]] = {
+        known: dict[str, Callable[[dict[str, str]], Any]] = {
             "about": self._about, "steps": self._steps, "block": self._block, "order": self._order, "rows": self._rows,
             "selective": self._selective, "span": self._span, "memory": self._memory, "saturation": self._saturation,
             "flow": self._flow, "lifetimes": self._lifetimes, "lesson": self._lesson,
@@ -72,7 +72,7 @@ class Answers:
         if name not in known:
             raise ConveyorError(f"[inspect] {name[:40]!r}: expected one of {', '.join(known)}")
         with self._lock:
-            return known[name](query)
+            return known[name](dict(query))
 
     def add(self, recording: Recording) -> int:
         """Show one more; its number."""
@@ -145,10 +145,12 @@ class Answers:
         best = sorted(found, key=lambda row: -abs(row[0]))[:MOST]
         return [{"layer": n, "unit": unit, "correlation": round(score, 4)} for score, n, unit in best]
 
-    def _span(self, query: Mapping[str, str]) -> dict[str, Any]:
-        one, (first, last) = self._recording(query), self._bounds(query)
-        units, places = self._layer(query).matches(first, last)
-        labels = one.labels
+    def _span(self, query: dict[str, str]) -> dict[str, Any]:
+        """Units that are on in a span, and where else they are: in this recording, or `among` another."""
+        first, last = self._bounds(query)
+        there = query | {"r": query.get("among", query.get("r", "0"))}
+        units, places = self._layer(query).matches(first, last, self._layer(there))
+        labels = self._recording(there).labels
         return {
             "units": units.tolist(),
             "places": [

@@ -32,6 +32,7 @@ LEVELS = 12
 CLUSTERED = 512
 """Steps that units are clustered by."""
 
+EXPECTED = "expected:"
 PATTERNS: dict[str, str] = {
     "inside quotes": r"[\"“”][^\"“”\n]*[\"“”]",
     "inside brackets": r"\([^()\n]*\)|\[[^\[\]\n]*\]|\{[^{}\n]*\}",
@@ -152,20 +153,22 @@ class Measured:
         h = self.layer.at(first, last).h
         return np.flatnonzero((h > ON).all(0) | (h < -ON).all(0))
 
-    def matches(self, first: int, last: int, count: int = 12) -> tuple[np.ndarray, list[tuple[int, float]]]:
+    def matches(
+        self, first: int, last: int, within: Measured | None = None, count: int = 12
+    ) -> tuple[np.ndarray, list[tuple[int, float]]]:
         """The units that are on in a span, and other places, where the most of them are: (first step, share of them).
 
-        A place is as long as the span, and none overlaps the span or a better place.
+        A place is as long as the span, and none overlaps the span or a better place; all are of this recording, or of
+        the same layer `within` another.
         """
-        units = self.on_in(first, last)
-        length = last - first
-        if not len(units) or length > len(self.layer):
+        units, length, among = self.on_in(first, last), last - first, (within or self).layer
+        if not len(units) or length > len(among) or among.units != self.layer.units:
             return units, []
         signs = np.sign(self.layer.at(first, first + 1).h[0, units])
-        on = np.concatenate([(part.h[:, units] * signs > ON).mean(1) for _, part in self.layer.stretches()])
+        on = np.concatenate([(part.h[:, units] * signs > ON).mean(1) for _, part in among.stretches()])
         shares = np.convolve(on, np.ones(length) / length, "valid")
         places: list[tuple[int, float]] = []
-        taken = [first]
+        taken = [first] if among is self.layer else []
         for at in np.argsort(-shares, kind="stable").tolist():
             if len(places) == count:
                 break
@@ -217,7 +220,17 @@ def _pooled(values: np.ndarray, width: int) -> np.ndarray:
 
 
 def where(recording: Recording, pattern: str) -> np.ndarray:
-    """The steps [T] in what a pattern matches: a name in PATTERNS, or a regular expression over all that was read."""
+    """The steps [T] in what a pattern matches.
+
+    A name in PATTERNS, a regular expression over all that was read, or `expected:` and a name: where that is the
+    likeliest of all.
+    """
+    if pattern.startswith(EXPECTED) and recording.best is not None:
+        name = pattern.removeprefix(EXPECTED)
+        if name not in recording.names:
+            raise ConveyorError(f"[inspect] {pattern!r}: expected one of {', '.join(recording.names[:40])}")
+        likeliest: np.ndarray = recording.best[:, 0] == recording.names.index(name)
+        return likeliest
     try:
         matcher = re.compile(PATTERNS.get(pattern, pattern))
     except re.error as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import threading
+import time
 from collections.abc import Callable
 from hashlib import sha256
 from http import HTTPStatus
@@ -136,6 +137,7 @@ class Server:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self.socket.bind(("127.0.0.1", port))
         except OSError as error:
+            self.socket.close()
             raise ConveyorError(f"[inspect] port {port}: {error.strerror}; name another with --port") from None
         self.port = self.socket.getsockname()[1]
         hosts = frozenset(f"{host}:{self.port}" for host in ("127.0.0.1", "localhost"))
@@ -150,6 +152,8 @@ class Server:
 
     def __enter__(self) -> Server:
         self.thread.start()
+        while not self.server.started and self.thread.is_alive():
+            time.sleep(0.01)
         return self
 
     def __exit__(self, *_: Any) -> None:

@@ -62,7 +62,7 @@ from conveyor.training.options import (
     check,
 )
 from conveyor.training.scoring import sums_over
-from conveyor.training.task import Data, Model, Outcome, Smoke, Sums
+from conveyor.training.task import Data, Model, Outcome, Smoke, Steps, Sums
 from conveyor.variant import variant_named
 
 UNIT = "sequences"
@@ -327,6 +327,20 @@ def _records(model: Model, encoder: Encoder, one: Any, bad: BadRecords) -> list[
             f"[predict] expected values [T, {encoder.width}], all of them numbers, got {list(values.shape)}"
         )
     return [Record("sequence", "", None, values)]
+
+
+@torch.inference_mode()
+def steps(model: Model, input: Any) -> Iterator[Steps]:
+    """A sequence: the tokens of a text, or the numbers of its steps, and nothing that is expected of each."""
+    encoder = encoder_of(model.config, model.facts)
+    record, *_ = _records(model, encoder, input, BadRecords(False))
+    batch = encoder.batches([record], 1).batch(0, 0)
+    model.network(*batch[:2])
+    count = int(batch[1][0])
+    if encoder.kind == "text":
+        yield Steps([f"{encoder.tokens.decode([n])} " for n in batch[0][:count, 0].tolist()])
+    else:
+        yield Steps([f"{n} " for n in range(count)])
 
 
 @torch.inference_mode()

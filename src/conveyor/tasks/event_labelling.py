@@ -64,7 +64,7 @@ from conveyor.training.options import (
     check,
 )
 from conveyor.training.scoring import sums_over
-from conveyor.training.task import Data, Model, Outcome, Smoke, Sums
+from conveyor.training.task import Data, Model, Outcome, Smoke, Steps, Sums
 
 UNIT = "steps"
 ENDINGS: tuple[str, ...] = (".csv", ".json", ".png")
@@ -442,6 +442,16 @@ def _inputs(config: Config, one: Any, bad: BadRecords) -> list[tuple[str, np.nda
         with bad.record():
             found.append((source.path.name, _values(config, source)))
     return found
+
+
+@torch.inference_mode()
+def steps(model: Model, input: Any) -> Iterator[Steps]:
+    """A table or a video, frame by frame, with the label of each."""
+    coder = Coder(model.config, model.facts)
+    [(name, values), *_] = _inputs(model.config, input, BadRecords(False))
+    scaled = coder.scaled(values, name)
+    logits, _ = model.network(torch.from_numpy(scaled)[:, None], torch.tensor([len(scaled)]))
+    yield Steps.of([f"{n} " for n in range(len(scaled))], coder.classes, logits[:, 0])
 
 
 @torch.inference_mode()

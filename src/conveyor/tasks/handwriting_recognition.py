@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -65,7 +65,7 @@ from conveyor.training.options import (
     check,
 )
 from conveyor.training.scoring import add, numbers
-from conveyor.training.task import Data, Model, Outcome, Smoke, Sums
+from conveyor.training.task import Data, Model, Outcome, Smoke, Steps, Sums
 
 UNIT = "steps"
 ENDINGS: tuple[str, ...] = (".txt", ".csv", ".json", ".png")
@@ -355,6 +355,17 @@ def _lines(coder: Coder, one: Any, bad: BadRecords) -> Sequence[Ink | Line]:
     if not isinstance(one, (str, Path)):
         raise ConveyorError(f"[predict] expected a file of handwriting or points [N, 3], got {one!r:.40}")
     return find(coder.config, [str(one)], bad)
+
+
+@torch.inference_mode()
+def steps(model: Model, input: Any) -> Iterator[Steps]:
+    """A line, step by step, with the character that each may end, or none."""
+    coder = Coder(model.config, model.facts)
+    line, *_ = _lines(coder, input, BadRecords(False))
+    values = coder.values(line)
+    logits, _ = model.network(torch.from_numpy(values)[:, None], torch.tensor([len(values)]))
+    names = ["–", *coder.target.pieces(range(1, len(coder.target)))]
+    yield Steps.of([f"{n} " for n in range(len(logits))], names, logits[:, 0])
 
 
 @torch.inference_mode()

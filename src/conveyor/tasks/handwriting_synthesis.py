@@ -1,10 +1,9 @@
 """Handwriting synthesis: a text in handwriting, point by point.
 
 The task: write a text as a pen would, p(x_1 … x_T | text) of offsets of the pen and its lifts. A stack of LSTMs reads
-the points so far; a soft window, which only moves on, shows the part of the text that is being written; a mixture of
-bivariate Gaussians tells where the pen goes next (A. Graves 2013, arXiv 1308.0850). The window follows the first layer,
-which sees the pen alone, so that all layers run over whole lines in training. A line of one's own may come first, whose
-hand is then kept; with a bias the writing is neater.
+the points so far; a soft window, which the first moves on, shows the part of the text that is being written; a mixture
+of bivariate Gaussians tells where the pen goes next (A. Graves 2013, arXiv 1308.0850). A line of one's own may come
+first, whose hand is then kept; with a bias the writing is neater.
 
     conveyor train handwriting-synthesis --data lines.npz
     conveyor evaluate runs/handwriting-synthesis/TIME --recogniser runs/handwriting-recognition/TIME
@@ -38,7 +37,7 @@ from conveyor.data.written import Written
 from conveyor.errors import ConveyorError
 from conveyor.nn import LSTM
 from conveyor.nn.mixture import PenMixture
-from conveyor.nn.window import SoftWindow
+from conveyor.nn.window import WindowLSTM
 from conveyor.tasks import handwriting_recognition
 from conveyor.training import alignment, bundle, files, spelling
 from conveyor.training.alignment import Alignment
@@ -84,11 +83,11 @@ class Config:
     mixtures: Count = 20
     """Gaussians of a point."""
     variant: VariantName = "lstm"
-    """Which LSTM: a name in `conveyor.VARIANTS` (docs/variants.md)."""
+    """Which LSTM the upper two are: a name in `conveyor.VARIANTS` (docs/variants.md)."""
     dropout: Share = 0.0
     """Share dropped of the outputs."""
     arithmetic: Literal["float32", "bfloat16"] = "float32"
-    """Of training's LSTMs; bfloat16 is faster on processors that have it. Weights, and all scores, are float32."""
+    """Of the upper LSTMs in training; bfloat16 is faster where the processor has it. Weights and scores are float32."""
     reading: ReadingOptions = field(default_factory=ReadingOptions)
     training: TrainingOptions = field(
         default_factory=lambda: TrainingOptions(
@@ -216,18 +215,17 @@ class Coder:
 
 # Network and loss
 
-State = tuple[Any, Any, Any, Tensor | None]
+State = tuple[Any, Any, Any]
 
 
 class Network(nn.Module):
-    """Three LSTMs, each of which sees the point and those below it; a window over the text behind the first."""
+    """Three LSTMs, each of which sees the point, the window and the layer below; the first moves the window."""
 
     def __init__(self, config: Config, characters: int) -> None:
         super().__init__()
         H = config.hidden_size
         self.characters = characters
-        self.first = LSTM(3, H, variant=config.variant)
-        self.window = SoftWindow(H, config.windows)
+        self.first = WindowLSTM(3, characters, H, config.windows)
         self.second = LSTM(3 + H + characters, H, variant=config.variant)
         self.third = LSTM(3 + H + characters, H, variant=config.variant)
         self.dropout = nn.Dropout(config.dropout)
@@ -235,17 +233,16 @@ class Network(nn.Module):
 
     def forward(
         self, points: Tensor, text: Tensor, text_lengths: Tensor, lengths: Tensor | None = None,
-        state: State = (None, None, None, None),
+        state: State = (None, None, None),
     ) -> tuple[Tensor, Tensor, State]:  # fmt: skip
         """What the next points are made of [T, B, …], where the window is [T, B, U], and the state to go on with."""
         one_hot = nn.functional.one_hot(text, self.characters).to(points.dtype)
-        h1, first = self.first(points, state[0], lengths=lengths)
-        with torch.autocast(h1.device.type, enabled=False):
-            seen = self.window(h1.to(points.dtype), one_hot, text_lengths, state[3])
-        h2, second = self.second(torch.cat([points, h1, seen.values], -1), state[1], lengths=lengths)
-        h3, third = self.third(torch.cat([points, h2, seen.values], -1), state[2], lengths=lengths)
-        features = self.dropout(torch.cat([h1, h2, h3, seen.values], -1))
-        return features, seen.weights, (first, second, third, seen.places)
+        with torch.autocast(points.device.type, enabled=False):
+            h1, seen, weights, first = self.first(points, one_hot, text_lengths, state[0])
+        h2, second = self.second(torch.cat([points, h1, seen], -1), state[1], lengths=lengths)
+        h3, third = self.third(torch.cat([points, h2, seen], -1), state[2], lengths=lengths)
+        features = self.dropout(torch.cat([h1, h2, h3, seen], -1))
+        return features, weights, (first, second, third)
 
 
 def network(config: Config, facts: dict[str, Any]) -> Network:
@@ -369,7 +366,7 @@ def _write(model: Model, coder: Coder, texts: Sequence[str], bias: float, like: 
     rows = [coder.text(before + text, "the text") for text in texts]
     B, text = len(rows), torch.from_numpy(pad(rows))
     lengths = torch.tensor([len(row) for row in rows])
-    point, state = torch.tensor([0.0, 0.0, 1.0]).expand(1, B, 3), (None, None, None, None)
+    point, state = torch.tensor([0.0, 0.0, 1.0]).expand(1, B, 3), (None, None, None)
     if like:
         given = torch.from_numpy(coder.scaled(like.points))[:, None].expand(-1, B, -1)
         _, _, state = network(torch.cat([point, given[:-1]]), text, lengths, None, state)

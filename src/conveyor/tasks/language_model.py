@@ -430,10 +430,12 @@ def steps(model: Model, input: str) -> Iterator[Steps]:
     if not len(ids):
         raise ConveyorError("[inspect] the text is empty; give at least one token")
     names = [tokens.decode([i]) for i in range(len(tokens))]
+    # A character is what it is, even if the model never saw it; words and pieces are what the model makes of them.
+    read = [*input] if isinstance(tokens, tokenizer.Characters) else [names[i] for i in ids.tolist()]
     for first in range(0, len(ids), STRETCH):
-        some, after = ids[first : first + STRETCH], ids[first + 1 : first + 1 + STRETCH]
-        logits, state = model.network(some.unsqueeze(1), state)
-        yield Steps.of([names[i] for i in some.tolist()], names, logits[:, 0], after.tolist())
+        last = first + STRETCH
+        logits, state = model.network(ids[first:last].unsqueeze(1), state)
+        yield Steps.of(read[first:last], names, logits[:, 0], ids[first + 1 : last + 1].tolist())
 
 
 def save(results: list[Continuation], path: Path) -> None:

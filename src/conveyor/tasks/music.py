@@ -77,7 +77,7 @@ from conveyor.training.options import (
     Whole,
     check,
 )
-from conveyor.training.task import Data, Model, Outcome, Smoke, Sums
+from conveyor.training.task import LIKELIEST, Data, Model, Outcome, Smoke, Steps, Sums
 from conveyor.variant import variant_named
 
 UNIT = "frames"
@@ -317,6 +317,22 @@ def predict(model: Model, inputs: Sequence[str | Path], options: PredictOptions,
         with bad.record():
             pieces.append(_continue(model, str(name), options, generator))
     return pieces
+
+
+@torch.inference_mode()
+def steps(model: Model, input: str) -> Iterator[Steps]:
+    """A piece, step by step, by the names of the keys that sound; at each the keys of the next are expected."""
+    roll = midi.read(Path(input), model.config.steps_per_beat)
+    frames = torch.from_numpy(roll.frames).float().unsqueeze(1)
+    network: Any = model.network
+    known, _ = network(frames)
+    after = torch.cat([frames[1:, 0], torch.zeros(1, KEYS)])
+    p = torch.sigmoid(network.logits(known.flatten(0, 1), after)).view(-1, KEYS)
+    best = p.topk(LIKELIEST)
+    sounding = ["+".join(midi.name_of(key) for key in np.flatnonzero(frame).tolist()) or "–" for frame in roll.frames]
+    names = [midi.name_of(key) for key in range(KEYS)]
+    came = torch.full((len(p),), torch.nan)
+    yield Steps([f"{one} " for one in sounding], names, best.indices.numpy(), best.values.numpy(), came.numpy())
 
 
 def _continue(model: Model, name: str, options: PredictOptions, generator: torch.Generator) -> Continuation:

@@ -63,7 +63,7 @@ from conveyor.training.options import (
     check,
 )
 from conveyor.training.segment_overlap import sum_over_chains
-from conveyor.training.task import Data, Model, Outcome, Smoke, Sums
+from conveyor.training.task import Data, Model, Outcome, Smoke, Steps, Sums
 
 UNIT = "residues"
 ENDINGS: tuple[str, ...] = (".csv", ".json", ".ss3", ".ss", ".ss8", ".fasta", ".fa", ".txt")
@@ -390,6 +390,16 @@ def predict(model: Model, inputs: Sequence[str], options: PredictOptions, bad: B
         for n, structure in zip(rows, structures(model.network, collate, rows), strict=True):
             found[n] = structure
     return [structure for structure in found if structure]
+
+
+@torch.inference_mode()
+def steps(model: Model, input: str) -> Iterator[Steps]:
+    """A chain, residue by residue, with what each is taken for."""
+    chain, *_ = chains_of(input, BadRecords(False))
+    check_profiles(chain, kinds_of(model.facts))
+    batch = Collate([chain], model.facts)(np.array([0]))
+    three, _ = model.network(batch.x, batch.lengths)
+    yield Steps.of([*chain.sequence], [*THREE], three[:, 0])
 
 
 def chains_of(given: str, bad: BadRecords) -> list[Chain]:

@@ -65,7 +65,7 @@ from conveyor.training.options import (
     check,
 )
 from conveyor.training.scoring import add, numbers
-from conveyor.training.task import Data, Model, Outcome, Smoke, Sums
+from conveyor.training.task import Data, Model, Outcome, Smoke, Steps, Sums
 
 UNIT = "frames"
 ENDINGS: tuple[str, ...] = (".txt", ".csv", ".json", ".png")
@@ -532,6 +532,17 @@ def _written(coder: Coder, name: str, frames: np.ndarray, spelled: Spelled) -> H
     step = coder.config.stack * HOP
     words = [(word, first * step, last * step) for word, first, last in spelling.words(coder.target, spelled)]
     return Heard(name, coder.target.decode(spelled.tokens), words, spelled.confidence, frames)
+
+
+@torch.inference_mode()
+def steps(model: Model, input: Any) -> Iterator[Steps]:
+    """A recording, step by step, with the token that each may end, or none."""
+    coder = Coder(model.config, model.facts)
+    [(_, samples), *_] = _sounds(model.config, input, BadRecords(False))
+    frames = sound.bands(samples, model.config.rate)
+    logits, _, _ = model.network(torch.from_numpy(coder.scaled(frames))[:, None], torch.tensor([len(frames)]))
+    seconds = [f"{n * model.config.stack * HOP:.2f} " for n in range(len(logits))]
+    yield Steps.of(seconds, ["–", *coder.target.pieces(range(1, len(coder.target)))], logits[:, 0])
 
 
 def save(results: list[All], path: Path) -> None:

@@ -10,7 +10,7 @@ const GATES = { i: ["input gate", "σ"], f: ["forget gate", "σ"], g: ["candidat
 
 export async function draw({ about, r, layer: n, unit, step }, recording, layer) {
   const first = Math.max(0, Math.min(step - WIDE / 2, layer.steps - WIDE)), last = Math.min(layer.steps, first + WIDE);
-  const { labels } = layer.steps === recording.steps ? await steps(about, r, first, last) : { labels: [] };
+  const { labels } = await steps(about, r, first, last, n);
   const of = Object.fromEntries(await Promise.all(about.quantities.map(async (q) =>
     [q, (await values(about, r, n, q, first, last)).map((row) => row[unit])])));
   const pick = (t) => look({ step: first + t });

@@ -23,7 +23,7 @@ export async function draw({ about, r, layer, unit, step }, recording) {
 async function side(about, r, n, unit, step) {
   const recording = about.recordings[r], layer = recording.layers[n], u = Math.min(unit, layer.units - 1);
   const at = Math.min(step, layer.steps - 1), first = Math.max(0, Math.min(at - WIDE / 2, layer.steps - WIDE)), last = Math.min(layer.steps, first + WIDE);
-  const { labels, came, expected } = await steps(about, r, first, last);
+  const { labels, came, expected } = await steps(about, r, first, last, n);
   const of = Object.fromEntries(await Promise.all(["f", "c"].map(async (q) => [q, (await values(about, r, n, q, first, last)).map((row) => row[u])])));
   const known = came.filter((p) => p !== null);
   const bits = known.length ? known.reduce((sum, p) => sum - Math.log2(Math.max(p, 1e-12)), 0) / known.length : null;

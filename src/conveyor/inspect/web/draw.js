@@ -53,7 +53,7 @@ export function colour(q, value) {
 // A line chart: curves are { name, color, y: numbers or nulls }.
 export function chart(title, curves, { labels = [], low, high, height = 110, log = false, now = -1, pick, step = 14 } = {}) {
   const count = Math.max(...curves.map((one) => one.y.length));
-  const width = Math.max(360, 50 + count * step);
+  const width = Math.max(60 + 6.6 * title.length, 50 + count * step);
   const all = curves.flatMap((one) => one.y).filter((y) => y !== null && Number.isFinite(y));
   const bottom = low ?? Math.min(0, ...all), top = high ?? Math.max(...all, bottom + 1e-9);
   const place = log
@@ -105,7 +105,7 @@ export function savers(name, find) {
     canvas.toBlob((blob) => save(blob, "png"));
   };
   const isCanvas = find() instanceof HTMLCanvasElement;
-  return make("span", {},
+  return make("span", { class: "savers" },
     ...(isCanvas ? [] : [make("button", { onclick: () => save(new Blob([asSvg()], { type: "image/svg+xml" }), "svg") }, "SVG")]), " ",
     make("button", { onclick: asPng }, "PNG"));
 }

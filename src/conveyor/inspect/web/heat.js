@@ -49,6 +49,7 @@ export class Heat {
   }
 
   paint() {
+    if (!this.step) return;   // not on the page yet
     const { canvas, about, shape } = this, context = canvas.getContext("2d");
     this.from = Math.max(0, Math.min(this.from, shape.steps - canvas.width / this.step));
     this.top = Math.max(0, Math.min(this.top, shape.units - canvas.height / this.row));

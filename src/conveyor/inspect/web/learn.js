@@ -10,7 +10,7 @@ const WIDE = 24, BOX = 46;
 export async function draw({ about, r, layer: n, unit, step }, recording, layer) {
   const first = Math.floor(step / WIDE) * WIDE, last = Math.min(layer.steps, first + WIDE);
   const [{ labels }, lesson, flow] = await Promise.all([
-    steps(about, r, first, last), ask("lesson", { r, layer: n, unit, first, last }), ask("flow", { r, layer: n })]);
+    steps(about, r, first, last, n), ask("lesson", { r, layer: n, unit, first, last }), ask("flow", { r, layer: n })]);
   const of = Object.fromEntries(await Promise.all(about.quantities.map(async (q) => [q, (await values(about, r, n, q, first, last)).map((row) => row[unit])])));
   const now = Math.max(0, Math.min(step - first, labels.length - 1));
   const rows = (...lanes) => unrolled(labels, lanes, now, (t) => look({ step: first + t }));

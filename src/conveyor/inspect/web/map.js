@@ -19,7 +19,6 @@ export async function draw({ about, r, layer: n, unit, step, span }, recording, 
   }
   Object.assign(heat, { now: step, unit, span });
   heat.show({ q, order: order ?? Int32Array.from({ length: layer.units }, (_, k) => k) });
-  window.heat = heat;   // for those who measure
   if (document.contains(heat.canvas)) return null;
   const rate = make("output", { id: "rate" });
   const pick = (name, options, value, set) => make("label", {}, `${name} `, make("select", { id: `map-${name}`, onchange: (event) => { set(event.target.value); look(); } },

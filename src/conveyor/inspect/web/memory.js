@@ -9,7 +9,7 @@ export const title = "Memory";
 export async function draw({ about, r, layer, unit, step }, recording) {
   const [found, lifetimes] = await Promise.all([ask("memory", { r, layer, step }), ask("lifetimes", { r, layer })]);
   const last = found.first + found.gradient.length;
-  const { labels } = await steps(about, r, found.first, last);
+  const { labels } = await steps(about, r, found.first, last, layer);
   const relative = (values) => { const most = Math.max(...values, 1e-30); return values.map((value) => value / most); };
   const pick = (t) => look({ step: found.first + t });
   const moved = chart(`What moves the output at step ${step}: gradient (blue) and occlusion (orange), each relative to its largest`,

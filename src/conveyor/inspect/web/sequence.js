@@ -9,9 +9,10 @@ const WIDE = 600;   // steps shown at once
 let by = "h";
 
 export async function draw({ about, r, layer, unit, step }, recording) {
-  const first = Math.max(0, Math.min(step - WIDE / 2, recording.steps - WIDE)), last = Math.min(recording.steps, first + WIDE);
-  const { labels, came, expected } = await steps(about, r, first, last);
-  const rows = by === "came" ? null : await values(about, r, layer, by, first, Math.min(last, recording.layers[layer].steps));
+  const of = recording.layers[layer];
+  const first = Math.max(0, Math.min(step - WIDE / 2, of.steps - WIDE)), last = Math.min(of.steps, first + WIDE);
+  const { labels, came, expected } = await steps(about, r, first, last, layer);
+  const rows = by === "came" ? null : await values(about, r, layer, by, first, last);
   const strength = (n) => (rows ? rows[n]?.[unit] : n ? came[n - 1] : null);
   const text = make("p", { class: "text", "aria-label": "the sequence" }, ...labels.map((label, n) => {
     const value = strength(n);
@@ -27,7 +28,7 @@ export async function draw({ about, r, layer, unit, step }, recording) {
     ...[...about.quantities, ...(recording.told ? ["came"] : [])].map((q) => make("option", { value: q, selected: q === by }, q === "came" ? "surprise" : `${q} of unit ${unit}`)));
   return [
     make("div", { class: "tools" }, make("label", {}, "coloured by ", choose), ...entry(about)),
-    ...looked(about, recording), text, ...(recording.told ? [told(labels, came, expected, first, step)] : []),
+    ...looked(about, recording), text, ...(expected.length ? [told(labels, came, expected, first, step)] : []),
   ];
 }
 
