@@ -20,7 +20,7 @@ TEXT = "Bob is a nice person. Dan, on the other hand, is evil.\n"
 
 def test_every_gate_is_the_equations(model: Model, by_the_equations: Any) -> None:
     """Over several stretches, and over pieces that begin and end anywhere."""
-    text = (TEXT * 50)[: 2 * STRETCH + 100]
+    text = (TEXT * 200)[: 2 * STRETCH + 100]
     seen = record(model, text)
     ids = torch.from_numpy(tokenizer.from_json(model.facts["tokenizer"]).encode(text)).unsqueeze(1)
     network: Any = model.network
@@ -44,7 +44,7 @@ def test_every_gate_is_the_equations(model: Model, by_the_equations: Any) -> Non
 
 
 def test_what_was_expected_is_what_the_network_says(model: Model) -> None:
-    text = (TEXT * 50)[: STRETCH + 50]
+    text = (TEXT * 200)[: STRETCH + 50]
     seen = record(model, text)
     tokens = tokenizer.from_json(model.facts["tokenizer"])
     ids = torch.from_numpy(tokens.encode(text))
@@ -119,8 +119,9 @@ def test_every_task_can_be_looked_into(name: str, tmp_path: Path) -> None:
         part = seen.at(number)
         assert part.f.shape == (len(layer), layer.units)
         assert np.isfinite(part.c).all()
-    if seen.p is not None:
-        assert seen.expected(0)[0][1] == seen.p[0].max()
+    if seen.told:
+        shares = [share for _, share in seen.expected(len(seen) - 1)]
+        assert 1 >= shares[0] == max(shares) > 0
 
 
 def test_mistakes(model: Model) -> None:

@@ -102,7 +102,7 @@ class Answers:
                     "title": one.title,
                     "text": "".join(one.labels) if len(one) <= TITLED else "",
                     "steps": len(one),
-                    "told": one.best is not None,
+                    "told": one.told,
                     "layers": [
                         {"name": of.name, "units": of.units, "steps": len(of), "plain": of.plain, "reverse": of.reverse}
                         for of in one.layers

@@ -225,11 +225,11 @@ def where(recording: Recording, pattern: str) -> np.ndarray:
     A name in PATTERNS, a regular expression over all that was read, or `expected:` and a name: where that is the
     likeliest of all.
     """
-    if pattern.startswith(EXPECTED) and recording.best is not None:
+    if pattern.startswith(EXPECTED) and recording.told:
         name = pattern.removeprefix(EXPECTED)
         if name not in recording.names:
             raise ConveyorError(f"[inspect] {pattern!r}: expected one of {', '.join(recording.names[:40])}")
-        likeliest: np.ndarray = recording.best[:, 0] == recording.names.index(name)
+        likeliest: np.ndarray = recording.likeliest() == recording.names.index(name)
         return likeliest
     try:
         matcher = re.compile(PATTERNS.get(pattern, pattern))

@@ -6,6 +6,7 @@ of the stretch that is asked for, read again from the state before it, bit for b
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,8 +27,10 @@ from conveyor.training.task import Model, Steps, name_of
 
 QUANTITIES = ("i", "f", "g", "o", "c", "h")
 """Input gate, forget gate, candidate, output gate, cell state, what the output gate lets out of it."""
-KEPT = 16
+KEPT = 6
 """Stretches whose gates are at hand."""
+LIKELIEST = 5
+"""Outcomes that a step shows."""
 
 
 class Call(NamedTuple):
@@ -156,28 +159,44 @@ def _before(whole: Stretch, cut: slice, reverse: bool) -> tuple[np.ndarray, np.n
 class Recording:
     """A sequence as a network read it.
 
-    `steps` are what was read, `layers` every layer and direction of its LSTMs, and `at(layer, first, last)` their
-    gates, cell states and outputs over some steps. `best`, `p` and `came` are what was expected, the likeliest first,
-    how probable that was, and what came; None where the task does not say.
+    `labels` are what was read, step by step; `layers` every layer and direction of the network's LSTMs, and
+    `at(layer, first, last)` their gates, cell states and outputs over some steps. `expected(step)` is what was expected
+    of `names` then, and `came` how probable what came was held to be; None where the task does not say.
     """
 
     def __init__(self, title: str, steps: Sequence[Steps], layers: Sequence[Layer]) -> None:
         self.title, self.layers = title, [*layers]
         self.labels = [label for some in steps for label in some.labels]
         self.names = [*steps[0].names] if steps else []
-        told = bool(steps) and steps[0].best is not None
-        self.best, self.p, self.came = (
-            np.concatenate([getattr(some, name) for some in steps]) if told else None for name in ("best", "p", "came")
-        )
+        came = [some.came for some in steps if some.came is not None]
+        self.came = np.concatenate(came) if came else None
+        self.told = all(some.p for some in steps)
+        """Whether it is known what was expected."""
+        self._steps, self._ends = [*steps], [*accumulate(len(some.labels) for some in steps)]
+        self._likeliest = lru_cache(KEPT)(self._likeliest_of)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def expected(self, step: int) -> list[tuple[str, float]]:
-        """What the network expected at a step, the likeliest first."""
-        if self.best is None or self.p is None:
+        """The likeliest of what the network expected at a step, the likeliest first."""
+        if not self.told:
             return []
-        return [(self.names[n], float(p)) for n, p in zip(self.best[step], self.p[step], strict=True)]
+        n = bisect_right(self._ends, step)
+        places, p = self._likeliest(n)
+        at = step - self._ends[n] + len(self._steps[n].labels)
+        return [(self.names[name], float(share)) for name, share in zip(places[at], p[at], strict=True)]
+
+    def likeliest(self) -> np.ndarray:
+        """What was expected most at each step [T]: numbers of names."""
+        return np.concatenate([self._likeliest(n)[0][:, 0] for n in range(len(self._steps))])
+
+    def _likeliest_of(self, n: int) -> tuple[np.ndarray, np.ndarray]:
+        of = self._steps[n].p
+        assert of is not None
+        p = of()
+        best = p.topk(min(LIKELIEST, p.shape[-1]))
+        return best.indices.numpy(), best.values.numpy()
 
     def at(self, layer: int, first: int = 0, last: int | None = None) -> Stretch:
         """A layer over some steps, all if none are named; arrays [n, units]."""

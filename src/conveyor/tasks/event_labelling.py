@@ -451,7 +451,7 @@ def steps(model: Model, input: Any) -> Iterator[Steps]:
     [(name, values), *_] = _inputs(model.config, input, BadRecords(False))
     scaled = coder.scaled(values, name)
     logits, _ = model.network(torch.from_numpy(scaled)[:, None], torch.tensor([len(scaled)]))
-    yield Steps.of([f"{n} " for n in range(len(scaled))], coder.classes, logits[:, 0])
+    yield Steps([f"{n} " for n in range(len(scaled))], coder.classes, lambda: logits[:, 0].softmax(-1))
 
 
 @torch.inference_mode()

@@ -365,7 +365,7 @@ def steps(model: Model, input: Any) -> Iterator[Steps]:
     values = coder.values(line)
     logits, _ = model.network(torch.from_numpy(values)[:, None], torch.tensor([len(values)]))
     names = ["–", *coder.target.pieces(range(1, len(coder.target)))]
-    yield Steps.of([f"{n} " for n in range(len(logits))], names, logits[:, 0])
+    yield Steps([f"{n} " for n in range(len(logits))], names, lambda: logits[:, 0].softmax(-1))
 
 
 @torch.inference_mode()

@@ -48,6 +48,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -433,9 +434,20 @@ def steps(model: Model, input: str) -> Iterator[Steps]:
     # A character is what it is, even if the model never saw it; words and pieces are what the model makes of them.
     read = [*input] if isinstance(tokens, tokenizer.Characters) else [names[i] for i in ids.tolist()]
     for first in range(0, len(ids), STRETCH):
-        last = first + STRETCH
-        logits, state = model.network(ids[first:last].unsqueeze(1), state)
-        yield Steps.of(read[first:last], names, logits[:, 0], ids[first + 1 : last + 1].tolist())
+        last, before = first + STRETCH, state
+        logits, state = model.network(ids[first:last].unsqueeze(1), before)
+        after = ids[first + 1 : last + 1]
+        came = torch.full((len(logits),), torch.nan)
+        came[: len(after)] = logits[: len(after), 0].softmax(-1).gather(1, after[:, None])[:, 0]
+        yield Steps(read[first:last], names, partial(_next, model.network, ids[first:last], before), came.numpy())
+
+
+@torch.inference_mode()
+def _next(network: nn.Module, ids: Tensor, state: State | None) -> Tensor:
+    """The probabilities [n, V] of what comes next behind each token."""
+    logits, _ = network(ids.unsqueeze(1), state)
+    p: Tensor = logits[:, 0].softmax(-1)
+    return p
 
 
 def save(results: list[Continuation], path: Path) -> None:

@@ -77,7 +77,7 @@ from conveyor.training.options import (
     Whole,
     check,
 )
-from conveyor.training.task import LIKELIEST, Data, Model, Outcome, Smoke, Steps, Sums
+from conveyor.training.task import Data, Model, Outcome, Smoke, Steps, Sums
 from conveyor.variant import variant_named
 
 UNIT = "frames"
@@ -328,11 +328,9 @@ def steps(model: Model, input: str) -> Iterator[Steps]:
     known, _ = network(frames)
     after = torch.cat([frames[1:, 0], torch.zeros(1, KEYS)])
     p = torch.sigmoid(network.logits(known.flatten(0, 1), after)).view(-1, KEYS)
-    best = p.topk(LIKELIEST)
     sounding = ["+".join(midi.name_of(key) for key in np.flatnonzero(frame).tolist()) or "–" for frame in roll.frames]
     names = [midi.name_of(key) for key in range(KEYS)]
-    came = torch.full((len(p),), torch.nan)
-    yield Steps([f"{one} " for one in sounding], names, best.indices.numpy(), best.values.numpy(), came.numpy())
+    yield Steps([f"{one} " for one in sounding], names, lambda: p)
 
 
 def _continue(model: Model, name: str, options: PredictOptions, generator: torch.Generator) -> Continuation:

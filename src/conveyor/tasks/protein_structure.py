@@ -399,7 +399,7 @@ def steps(model: Model, input: str) -> Iterator[Steps]:
     check_profiles(chain, kinds_of(model.facts))
     batch = Collate([chain], model.facts)(np.array([0]))
     three, _ = model.network(batch.x, batch.lengths)
-    yield Steps.of([*chain.sequence], [*THREE], three[:, 0])
+    yield Steps([*chain.sequence], [*THREE], lambda: three[:, 0].softmax(-1))
 
 
 def chains_of(given: str, bad: BadRecords) -> list[Chain]:

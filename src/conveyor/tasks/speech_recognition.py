@@ -22,6 +22,13 @@ after 7 minutes:
     conveyor train speech-recognition --data fsdd --rate 8000 --test-column index --test-values 0 1 2 3 4 \
         --arithmetic bfloat16 --threads 1
 
+The sound of GRID's speaker 1: 2.8 % of the words wrong after 4 minutes on one core, 800 sentences to train. Where few
+words are ever said, in nearly the same order, words cut out of the sentences and joined in any order tell them apart:
+
+    conveyor train speech-recognition --data grid_s1/audio grid_s1/captions.csv grid_s1/words.csv --leave-out sil sp \
+        --tokens word --join-parts 1 6 --layers 2 --dropout 0.2 --mask-bands 4 --mask-frames 4 --learning-rate 0.003 \
+        --epochs 25 --arithmetic bfloat16 --threads 1
+
 Scores: `loss`, nats a token; `wer`, the word error rate by jiwer: words that are wrong, too many or missing over
 all words, in per cent; `cer`, the same of characters; `exact`, the share of recordings without any error.
 """
@@ -542,7 +549,7 @@ def steps(model: Model, input: Any) -> Iterator[Steps]:
     frames = sound.bands(samples, model.config.rate)
     logits, _, _ = model.network(torch.from_numpy(coder.scaled(frames))[:, None], torch.tensor([len(frames)]))
     seconds = [f"{n * model.config.stack * HOP:.2f} " for n in range(len(logits))]
-    yield Steps.of(seconds, ["–", *coder.target.pieces(range(1, len(coder.target)))], logits[:, 0])
+    yield Steps(seconds, ["–", *coder.target.pieces(range(1, len(coder.target)))], lambda: logits[:, 0].softmax(-1))
 
 
 def save(results: list[All], path: Path) -> None:

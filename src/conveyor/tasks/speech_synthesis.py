@@ -327,12 +327,14 @@ def network(config: Config, facts: dict[str, Any]) -> Network:
 
 
 def loss(config: Config, network: Any, batch: Batch, carried: None) -> Outcome:
-    """Squared errors of the scaled numbers and of log lengths, and nats of the voicing."""
+    """Squared errors of the scaled numbers and of log lengths, the envelope's distortion, and nats of the voicing."""
     told = network(batch.text, batch.durations, batch.lengths)
     there = torch.arange(len(told))[:, None] < batch.lengths
     numbers, logits = told[there][:, :NUMBERS], told[there][:, NUMBERS]
     true, voiced = batch.numbers[there], batch.voiced[there]
-    of_voice = (numbers - true).square().mean() + binary_cross_entropy_with_logits(logits, voiced)
+    far = numbers - true
+    of_envelope = (far * batch.scale)[:, 1:ENVELOPE].norm(dim=1).mean() / batch.scale[1:ENVELOPE].norm()
+    of_voice = far.square().mean() + of_envelope + binary_cross_entropy_with_logits(logits, voiced)
     spoken = torch.arange(len(batch.text))[:, None] < batch.text_lengths
     of_length = (network.lengths(batch.text, batch.text_lengths) - batch.log_lengths)[spoken].square().mean()
     count = int(batch.lengths.sum())

@@ -9,21 +9,18 @@ dataclass `EvaluateOptions`; and `steps(model, input)`, which reads an input as 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from conveyor.data.records import BadRecords
 from conveyor.errors import ConveyorError
 from conveyor.training.options import ReadingOptions, TrainingOptions, from_json
 
-LIKELIEST = 5
-"""Outcomes of a step that `conveyor inspect` shows."""
-STRETCH = 1024
+STRETCH = 4096
 """Steps that are read at once for it: any of them is soon read again, with all its gates."""
 Sums = dict[str, Tensor | float]
 """Figures that may be added up over batches: losses, counts, confusion matrices."""
@@ -70,21 +67,10 @@ class Steps(NamedTuple):
     """What was read at each of n steps."""
     names: Sequence[str] = ()
     """What may be expected at a step: the next token, a label."""
-    best: np.ndarray | None = None
-    """[n, k], which of these it expected most, the likeliest first."""
-    p: np.ndarray | None = None
-    """[n, k], their probabilities."""
+    p: Callable[[], Tensor] | None = None
+    """How probable the network held each of these to be [n, V]; asked for again and again."""
     came: np.ndarray | None = None
     """[n], the probability of what came; NaN where that is not known."""
-
-    @classmethod
-    def of(cls, labels: Sequence[str], names: Sequence[str], logits: Tensor, came: Sequence[int] = ()) -> Steps:
-        """Of logits [n, V]; what came may be known for fewer steps."""
-        p = logits.float().softmax(-1)
-        best = p.topk(min(LIKELIEST, p.shape[-1]))
-        known = np.full(len(p), np.nan, np.float32)
-        known[: len(came)] = p[torch.arange(len(came)), torch.tensor(came, dtype=torch.int64)].numpy()
-        return cls(labels, names, best.indices.numpy(), best.values.numpy(), known)
 
 
 class Smoke(NamedTuple):
