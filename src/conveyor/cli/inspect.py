@@ -27,7 +27,7 @@ class Inspect:
     inputs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT…")] = ()
     """What the model reads: texts, or files, as its task takes them; of a language model the textbooks' sentences."""
     beside: tuple[Path, ...] = ()
-    """Folders of other runs of the same task, which read the same."""
+    """Other runs of the same task, or checkpoints (RUN/checkpoints/NAME.safetensors), which read the same."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """Write the page into this file (.html), or all numbers (.npz, .parquet), in place of serving it."""
     port: int = 0
@@ -51,7 +51,7 @@ def run(args: list[str]) -> None:
 
     asked = parse(Inspect, args[1:], "conveyor inspect RUN", Inspect())
     folders = [Path(args[0]), *asked.beside]
-    models = [tasks.load(folder) for folder in folders]
+    models = [_load(folder) for folder in folders]
     for folder, model in zip(folders, models, strict=True):
         if model.task is not models[0].task:
             raise ConveyorError(
@@ -67,7 +67,7 @@ def run(args: list[str]) -> None:
 
     def recorded(one: Model, text: str, folder: Path) -> Recording:
         short = text if len(text) <= 40 else f"{text[:39]}…"
-        return record(one, text, f"{short} ({folder.name})" if len(folders) > 1 else short)
+        return record(one, text, f"{short} ({folder.stem})" if len(folders) > 1 else short)
 
     def all_recorded() -> list[Recording]:
         return [recorded(one, text, folder) for text in inputs for one, folder in zip(models, folders, strict=True)]
@@ -89,8 +89,19 @@ def run(args: list[str]) -> None:
             time.sleep(EVERY)
             now = _changed(folders[0])
             if asked.follow and now != seen:
-                seen, models[0] = now, tasks.load(folders[0])
+                seen, models[0] = now, _load(folders[0])
                 answers.replace(all_recorded())
+
+
+def _load(path: Path) -> Model:
+    """The model of a run, or what it was at a checkpoint."""
+    if path.suffix != ".safetensors":
+        return tasks.load(path)
+    from conveyor.training import checkpoint
+
+    model = tasks.load(path.parent.parent)
+    checkpoint.load_weights(path, model.network)
+    return model
 
 
 def _changed(folder: Path) -> float:

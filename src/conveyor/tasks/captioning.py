@@ -1,4 +1,4 @@
-"""Captioning: a sentence that says what an image shows.
+r"""Captioning: a sentence that says what an image shows.
 
 The task: of an image, seen as a map of features x_1 … x_P, write the caption y_1 … y_T. An LSTM writes it word by word,
 and looks at the places of the image through soft attention as it does (K. Xu et al. 2015, arXiv 1502.03044); with a

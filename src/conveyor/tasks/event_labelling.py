@@ -1,4 +1,4 @@
-"""Event labelling: what happens at every moment of a video or of a series of measurements.
+r"""Event labelling: what happens at every moment of a video or of a series of measurements.
 
 The task: of a sequence x_1 … x_T give each step its label. LSTMs in both directions read all of it (A. Graves &
 J. Schmidhuber 2005, 10.1016/j.neunet.2005.06.042), of a video what a small convolutional network sees of each frame; a

@@ -1,4 +1,4 @@
-"""Handwriting recognition: what a line of handwriting says, from the way of the pen or from an image.
+r"""Handwriting recognition: what a line of handwriting says, from the way of the pen or from an image.
 
 The task: of a line, as points of the pen (x, y, pen up) or as columns of pixels, write the characters y_1 … y_U. A
 stack of LSTMs in both directions reads a few points, or a column seen by a small convolutional network, at each step,

@@ -1,4 +1,4 @@
-"""Image generation: pictures drawn stroke by stroke, where attention looks.
+r"""Image generation: pictures drawn stroke by stroke, where attention looks.
 
 The task: learn how pictures of a kind come about, and draw new ones. One LSTM reads a picture in glimpses, through a
 grid of Gaussians that it places itself; another writes it, a patch at each glimpse; what goes from one to the other are

@@ -1,4 +1,4 @@
-"""Speech recognition: what is said in a recording, and when.
+r"""Speech recognition: what is said in a recording, and when.
 
 The task: of a recording, as frames of energy in 40 bands of the mel scale every 10 ms, write the characters
 (or words) y_1 … y_U. A stack of LSTMs in both directions reads the frames, and connectionist temporal classification

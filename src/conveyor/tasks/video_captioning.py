@@ -1,4 +1,4 @@
-"""Video captioning: what is said or shown in a video, in words.
+r"""Video captioning: what is said or shown in a video, in words.
 
 The task: of frames x_1 … x_T write the caption y_1 … y_U. A small convolutional network sees each frame between its
 neighbours, or an image encoder in ONNX has seen each by itself; an LSTM in both directions reads the frames, and an

@@ -13,7 +13,7 @@ from typing import Any
 
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 
 from conveyor.errors import ConveyorError
 from conveyor.training import bundle, processes, tensors
@@ -59,6 +59,17 @@ def progress(path: Path, learner: Learner) -> Progress:
             tensors.match(weights, learner.state_dict(), f"[resume] {path}")
             return Progress(**values)
     raise ConveyorError(f"[resume] {path}: expected a checkpoint of this run, got another file; copy it again")
+
+
+def load_weights(path: Path, network: nn.Module) -> None:
+    """Give a network the weights that a checkpoint of its run holds."""
+    tree = tensors.read_tree(path, "checkpoint")
+    held = tree.get("state_dict") if isinstance(tree, dict) else None
+    if not isinstance(held, dict):
+        raise ConveyorError(f"[checkpoint] {path}: expected a checkpoint of a run, got another file; copy it again")
+    weights = {str(name).removeprefix("network."): weight for name, weight in held.items()}
+    tensors.match(weights, network.state_dict(), f"[checkpoint] {path}")
+    network.load_state_dict(weights, assign=True)
 
 
 def _is_progress(values: dict[str, Any]) -> bool:
