@@ -66,7 +66,8 @@ def run(args: list[str]) -> None:
         raise ConveyorError(f"[inspect] --output: expected a name that ends in {endings}, got {asked.output}")
 
     def recorded(one: Model, text: str, folder: Path) -> Recording:
-        short = text if len(text) <= 40 else f"{text[:39]}…"
+        named = Path(text).name if len(text) < 256 and Path(text).exists() else text
+        short = named if len(named) <= 40 else f"{named[:39]}…"
         return record(one, text, f"{short} ({folder.stem})" if len(folders) > 1 else short)
 
     def all_recorded() -> list[Recording]:

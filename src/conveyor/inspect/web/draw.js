@@ -72,7 +72,9 @@ export function chart(title, curves, { labels = [], low, high, height = 110, log
     const points = values.map((v, t) => (v === null ? null : `${x(t).toFixed(1)},${y(Math.max(bottom, Math.min(top, v))).toFixed(1)}`));
     picture.append(svg("polyline", { points: points.filter(Boolean).join(" "), fill: "none", stroke: color, "stroke-width": 1.8, "data-curve": name }));
   }
-  labels.forEach((label, t) => picture.append(svg("text", { x: x(t) - 4, y: height + 12, class: "mono" }, shown(label).slice(0, Math.max(1, Math.floor(step / 8))))));
+  const names = labels.map((label) => shown(label.length > 1 ? label.trim() : label).slice(0, 12));
+  const every = Math.ceil(Math.max(1, ...names.map((one) => one.length)) * 8 / step);   // as many as there is room for
+  names.forEach((one, t) => t % every || picture.append(svg("text", { x: x(t) - 4, y: height + 12, class: "mono" }, one)));
   if (pick) picture.addEventListener("click", (event) => {
     const at = (event.clientX - picture.getBoundingClientRect().left) * width / picture.getBoundingClientRect().width;
     pick(Math.max(0, Math.min(count - 1, Math.round((at - 46) / step))));

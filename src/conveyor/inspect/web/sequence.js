@@ -35,11 +35,12 @@ export async function draw({ about, r, layer, unit, step }, recording) {
 function told(labels, came, expected, first, step) {
   const n = step - first;
   const next = labels[n + 1];
+  const known = came.length && came[n] !== null;
   const rows = (expected[n] ?? []).map(([name, p]) => make("tr", { class: name === next ? "came" : "" },
     make("td", { class: "text" }, shown(name)), make("td", { class: "number" }, number(p)),
-    make("td", {}, make("span", { class: "bar", style: `width: ${Math.round(200 * p)}px` })), make("td", {}, name === next ? "← came" : "")));
-  const what = next === undefined ? "the end of the sequence" : `“${shown(next)}” came, p = ${number(came[n])}`;
-  return make("section", {}, make("h2", {}, `After step ${step}, “${shown(labels[n])}”: ${what}`),
+    make("td", {}, make("span", { class: "bar", style: `width: ${Math.round(200 * p)}px` })), make("td", {}, known && name === next ? "← came" : "")));
+  const what = known ? `: “${shown(next)}” came, p = ${number(came[n])}` : "";
+  return make("section", {}, make("h2", {}, `${known ? "After" : "At"} step ${step}, “${shown(labels[n].trim() || labels[n])}”${what}`),
     make("table", { id: "expected" }, make("tr", {}, ...["expected", "p", "", ""].map((name) => make("th", {}, name))), ...rows));
 }
 
