@@ -58,7 +58,7 @@ def test_it_learns_hums(config: task.Config, kind: str) -> None:
     found = [score(model.task, of, model.network, split) for model in (before, after)]
     assert list(found[0]) == ["loss", "mcd", "pitch_error", "voicing_error"]
     assert found[1]["mcd"] < 0.9 * found[0]["mcd"]
-    assert found[1]["loss"] < 0.6 * found[0]["loss"]
+    assert found[1]["loss"] < 0.7 * found[0]["loss"]
 
 
 def test_lengths_are_those_of_the_recordings(config: task.Config) -> None:
