@@ -58,6 +58,14 @@ def test_all_numbers_as_files(run: Path, tmp_path: Path) -> None:
     assert (row["label"], row["layer"], row["f"]) == ("i", "lstm 1", seen.at(0).f[4, 7])
 
 
+def test_a_corpus_to_look_in(run: Path, tmp_path: Path) -> None:
+    corpus, out = tmp_path / "corpus.txt", tmp_path / "gates.npz"
+    corpus.write_text(f"{TEXT} {TEXT}")
+    assert main(["inspect", str(run), TEXT, "--corpus", str(corpus), "-o", str(out)]) == 0
+    with np.load(out) as arrays:
+        assert "".join(arrays["1/labels"]) == corpus.read_text()
+
+
 def test_the_page_as_a_file(run: Path, tmp_path: Path) -> None:
     assert main(["inspect", str(run), "-o", str(tmp_path / "page.html")]) == 0
     assert 'id="answers"' in (tmp_path / "page.html").read_text()

@@ -28,6 +28,8 @@ class Inspect:
     """What the model reads: texts, or files, as its task takes them; of a language model the textbooks' sentences."""
     beside: tuple[Path, ...] = ()
     """Other runs of the same task, or checkpoints (RUN/checkpoints/NAME.safetensors), which read the same."""
+    corpus: Path | None = None
+    """A longer input, in a text file where the task takes texts: units and places are looked for in it."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """Write the page into this file (.html), or all numbers (.npz, .parquet), in place of serving it."""
     port: int = 0
@@ -45,6 +47,7 @@ def run(args: list[str]) -> None:
     ):
         return
     from conveyor.cli._parse import parse
+    from conveyor.data import text
     from conveyor.inspect import page, server, tables
     from conveyor.inspect.answers import EXAMPLES, Answers
     from conveyor.inspect.recording import Recording, record
@@ -65,21 +68,30 @@ def run(args: list[str]) -> None:
         endings = ", ".join((".html", *tables.ENDINGS))
         raise ConveyorError(f"[inspect] --output: expected a name that ends in {endings}, got {asked.output}")
 
-    def recorded(one: Model, text: str, folder: Path) -> Recording:
-        named = Path(text).name if len(text) < 256 and Path(text).exists() else text
+    def recorded(one: Model, given: str, folder: Path) -> Recording:
+        named = given if typed else Path(given).name
         short = named if len(named) <= 40 else f"{named[:39]}…"
-        return record(one, text, f"{short} ({folder.stem})" if len(folders) > 1 else short)
+        return record(one, given, f"{short} ({folder.stem})" if len(folders) > 1 else short)
 
     def all_recorded() -> list[Recording]:
-        return [recorded(one, text, folder) for text in inputs for one, folder in zip(models, folders, strict=True)]
+        found = [recorded(one, given, folder) for given in inputs for one, folder in zip(models, folders, strict=True)]
+        if asked.corpus:
+            content = text.read(asked.corpus) if typed else str(asked.corpus)
+            found.append(record(models[0], content, asked.corpus.name))
+        return found
 
-    about = {"run": str(folders[0]), "task": name_of(models[0].task), "typed": typed and asked.output is None}
+    about = {
+        "corpus": len(inputs) * len(folders) if asked.corpus and not asked.output else None,
+        "run": str(folders[0]),
+        "task": name_of(models[0].task),
+        "typed": typed and asked.output is None,
+    }
     answers = Answers(all_recorded(), about)
     if asked.output:
         write = page.write if asked.output.suffix == ".html" else tables.write
         write(answers, asked.output)
         return
-    read = (lambda text: recorded(models[0], text, folders[0])) if typed else None
+    read = (lambda given: recorded(models[0], given, folders[0])) if typed else None
     with server.Server(answers, read, asked.port) as served:
         print(f"{served.address}  (Ctrl-C ends it)", flush=True)
         if asked.browser:

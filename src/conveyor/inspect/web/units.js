@@ -10,7 +10,7 @@ let pattern = "", among = -1;
 export async function draw({ about, r, layer, step, span }, recording) {
   pattern ||= about.patterns[0];
   const [first, last] = span ?? [step, Math.min(step + 1, recording.steps)];
-  const inside = about.recordings[among] ? among : r;
+  const inside = about.recordings[among] ? among : about.corpus ?? r;
   const [best, found, here] = await Promise.all([
     ask("selective", { r: inside, pattern }), ask("span", { r, layer, first, last, ...(inside === r ? {} : { among: inside }) }), steps(about, r, first, last),
   ]);
