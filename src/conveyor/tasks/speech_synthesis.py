@@ -1,4 +1,4 @@
-"""Speech synthesis: a text, spoken.
+r"""Speech synthesis: a text, spoken.
 
 The task: of characters y_1 … y_U tell how long each is, and then, frame by frame, what the voice does: the envelope of
 its spectrum, pitch, voicing and breath, out of which the WORLD vocoder makes sound. LSTMs in both directions read the
@@ -11,6 +11,14 @@ characters are in the recordings is found by a run of speech-recognition on the 
 
 Data: recordings of one voice, and a table of what is said in them, as for speech-recognition. Those to choose by and to
 test on are drawn from --split-seed.
+
+Asterisk's English prompts, 19 minutes of one voice: a distortion of 6.1 dB after 17 minutes on one core, 6.4 of a
+network that sees each frame alone, with as many weights (`--network feedforward`); the aligner first:
+
+    conveyor train speech-recognition --data asterisk_en --epochs 150 --hidden-size 160 --dropout 0.4 --mask-frames 10 \
+        --batch-size 8 --arithmetic bfloat16 --threads 1 --run ALIGNER
+    conveyor train speech-synthesis --data asterisk_en --aligner ALIGNER --epochs 25 --dropout 0.4 --hidden-size 192 \
+        --average-decay 0.99 --matmul-precision medium --threads 1 --skip-bad
 
 Scores: `loss`, of the scaled numbers of the voice and of the logarithms of lengths; `mcd`, the mel-cepstral distortion
 in decibels of frames with the lengths of the recording; `pitch_error`, the root mean square error of the pitch in
