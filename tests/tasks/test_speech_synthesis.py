@@ -53,12 +53,12 @@ def test_analysis_and_synthesis(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["lstm", "feedforward"])
 def test_it_learns_hums(config: task.Config, kind: str) -> None:
     of = dataclasses.replace(config, network=kind)
-    before, after = (taught(of, epochs) for epochs in (0, 25))
+    before, after = (taught(of, epochs) for epochs in (0, 60))
     split = task.read(of).train
     found = [score(model.task, of, model.network, split) for model in (before, after)]
     assert list(found[0]) == ["loss", "mcd", "pitch_error", "voicing_error"]
     assert found[1]["mcd"] < 0.9 * found[0]["mcd"]
-    assert found[1]["loss"] < 0.7 * found[0]["loss"]
+    assert found[1]["loss"] < 0.6 * found[0]["loss"]
 
 
 def test_lengths_are_those_of_the_recordings(config: task.Config) -> None:

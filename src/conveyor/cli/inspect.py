@@ -7,7 +7,7 @@ import time
 import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -15,6 +15,9 @@ from conveyor import tasks
 from conveyor.cli import wants_help
 from conveyor.errors import ConveyorError
 from conveyor.training.task import Model, name_of
+
+if TYPE_CHECKING:
+    from conveyor.inspect.recording import Recording
 
 EVERY = 1.0
 """Seconds between two looks at a run that is followed."""
@@ -47,63 +50,80 @@ def run(args: list[str]) -> None:
     ):
         return
     from conveyor.cli._parse import parse
-    from conveyor.data import text
     from conveyor.inspect import page, server, tables
-    from conveyor.inspect.answers import EXAMPLES, Answers
-    from conveyor.inspect.recording import Recording, record
+    from conveyor.inspect.answers import Answers
 
     asked = parse(Inspect, args[1:], "conveyor inspect RUN", Inspect())
-    folders = [Path(args[0]), *asked.beside]
-    models = [_load(folder) for folder in folders]
-    for folder, model in zip(folders, models, strict=True):
-        if model.task is not models[0].task:
-            raise ConveyorError(
-                f"[inspect] --beside: expected runs of {name_of(models[0].task)}, got {folder} of {name_of(model.task)}"
-            )
-    typed = bool(getattr(models[0].task, "TYPED", False))
-    inputs = asked.inputs or (tuple(example.text for example in EXAMPLES) if typed else ())
-    if not inputs:
-        raise ConveyorError("[inspect] nothing to read; give INPUT behind RUN")
-    if asked.output and asked.output.suffix not in (".html", *tables.ENDINGS):
-        endings = ", ".join((".html", *tables.ENDINGS))
-        raise ConveyorError(f"[inspect] --output: expected a name that ends in {endings}, got {asked.output}")
-
-    def recorded(one: Model, given: str, folder: Path) -> Recording:
-        named = given if typed else Path(given).name
-        short = named if len(named) <= 40 else f"{named[:39]}…"
-        return record(one, given, f"{short} ({folder.stem})" if len(folders) > 1 else short)
-
-    def all_recorded() -> list[Recording]:
-        found = [recorded(one, given, folder) for given in inputs for one, folder in zip(models, folders, strict=True)]
-        if asked.corpus:
-            content = text.read(asked.corpus) if typed else str(asked.corpus)
-            found.append(record(models[0], content, asked.corpus.name))
-        return found
-
-    about = {
-        "corpus": len(inputs) * len(folders) if asked.corpus and not asked.output else None,
-        "run": str(folders[0]),
-        "task": name_of(models[0].task),
-        "typed": typed and asked.output is None,
-    }
-    answers = Answers(all_recorded(), about)
+    endings = (".html", *tables.ENDINGS)
+    if asked.output and asked.output.suffix not in endings:
+        raise ConveyorError(
+            f"[inspect] --output: expected a name that ends in {', '.join(endings)}, got {asked.output}"
+        )
+    readers = Readers(asked, Path(args[0]))
+    answers = Answers(readers.all(), readers.about)
     if asked.output:
         write = page.write if asked.output.suffix == ".html" else tables.write
         write(answers, asked.output)
         return
-    read = (lambda given: recorded(models[0], given, folders[0])) if typed else None
+    read = (lambda given: readers.read(0, given)) if readers.typed else None
     with server.Server(answers, read, asked.port) as served:
         print(f"{served.address}  (Ctrl-C ends it)", flush=True)
         if asked.browser:
             webbrowser.open(served.address)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        seen = _changed(folders[0])
+        seen = _changed(readers.folders[0])
         while served.thread.is_alive():
             time.sleep(EVERY)
-            now = _changed(folders[0])
+            now = _changed(readers.folders[0])
             if asked.follow and now != seen:
-                seen, models[0] = now, _load(folders[0])
-                answers.replace(all_recorded())
+                seen, readers.models[0] = now, _load(readers.folders[0])
+                answers.replace(readers.all())
+
+
+class Readers:
+    """The models that read, and what they read."""
+
+    def __init__(self, asked: Inspect, run: Path) -> None:
+        from conveyor.inspect.answers import EXAMPLES
+
+        self.folders = [run, *asked.beside]
+        self.models = [_load(folder) for folder in self.folders]
+        task = self.models[0].task
+        for folder, model in zip(self.folders, self.models, strict=True):
+            if model.task is not task:
+                raise ConveyorError(
+                    f"[inspect] --beside: expected runs of {name_of(task)}, got {folder} of {name_of(model.task)}"
+                )
+        self.typed, self.corpus = bool(getattr(task, "TYPED", False)), asked.corpus
+        self.inputs = asked.inputs or (tuple(example.text for example in EXAMPLES) if self.typed else ())
+        if not self.inputs:
+            raise ConveyorError("[inspect] nothing to read; give INPUT behind RUN")
+        served = asked.output is None
+        self.about = {
+            "corpus": len(self.inputs) * len(self.folders) if self.corpus and served else None,
+            "run": str(run),
+            "task": name_of(task),
+            "typed": self.typed and served,
+        }
+
+    def read(self, n: int, given: str) -> Recording:
+        """What model n makes of an input."""
+        from conveyor.inspect.recording import record
+
+        named = given if self.typed else Path(given).name
+        short = named if len(named) <= 40 else f"{named[:39]}…"
+        return record(self.models[n], given, f"{short} ({self.folders[n].stem})" if self.folders[1:] else short)
+
+    def all(self) -> list[Recording]:
+        """Every input as every model reads it, and the corpus behind them."""
+        from conveyor.data import text
+        from conveyor.inspect.recording import record
+
+        found = [self.read(n, given) for given in self.inputs for n in range(len(self.models))]
+        if self.corpus:
+            content = text.read(self.corpus) if self.typed else str(self.corpus)
+            found.append(record(self.models[0], content, self.corpus.name))
+        return found
 
 
 def _load(path: Path) -> Model:

@@ -122,12 +122,13 @@ class Measured:
 
     def selectivity(self, pattern: str) -> np.ndarray:
         """The correlation of each unit's cell state [units] with being where a pattern is, over all steps."""
-        there = where(self.recording, pattern)[: len(self.layer)].astype(np.float64)
-        there = there - there.mean()
+        if len(self.layer) != len(self.recording):
+            raise ConveyorError(f"[inspect] {self.layer.name}: it goes in steps of its own, in which no pattern is")
+        there = where(self.recording, pattern).astype(np.float64)
+        there -= there.mean()
         both = np.zeros(self.layer.units)
         for first, part in self.layer.stretches():
-            some = there[first : first + len(part.c)]
-            both += some @ part.c[: len(some)]
+            both += there[first : first + len(part.c)] @ part.c
         scale = len(self.layer) * there.std() * np.sqrt(self.sums.variance["c"])
         found: np.ndarray = np.divide(both, scale, out=np.zeros_like(both), where=scale > 1e-12)
         return found

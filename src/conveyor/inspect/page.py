@@ -65,7 +65,10 @@ def questions(answers: Answers) -> Iterator[tuple[str, dict[str, str]]]:
         for pattern in PATTERNS:
             yield "selective", {"r": str(r), "pattern": pattern}
         for n, of in enumerate(one["layers"]):
-            yield from _of_layer({"r": str(r), "layer": str(n)}, of["steps"], of["units"])
+            at = {"r": str(r), "layer": str(n)}
+            yield from _of_layer(at, of["steps"], of["units"])
+            for pattern in PATTERNS if of["steps"] == one["steps"] else ():
+                yield "order", at | {"by": "selective", "pattern": pattern}
 
 
 def _of_layer(at: dict[str, str], steps: int, units: int) -> Iterator[tuple[str, dict[str, str]]]:
@@ -77,8 +80,6 @@ def _of_layer(at: dict[str, str], steps: int, units: int) -> Iterator[tuple[str,
         level += 1
     for by in ("variance", "cluster", "lifetime"):
         yield "order", at | {"by": by, "pattern": ""}
-    for pattern in PATTERNS:
-        yield "order", at | {"by": "selective", "pattern": pattern}
     for name in ("saturation", "lifetimes", "flow"):
         yield name, at
     for unit in range(units):

@@ -123,7 +123,7 @@ class Guard:
 
 
 class Server:
-    """The page on a port of the loopback, for as long as `with` lasts or until `wait` is interrupted."""
+    """The page on a port of the loopback, for as long as `with` lasts."""
 
     def __init__(self, answers: Answers, read: Callable[[str], Recording] | None = None, port: int = 0) -> None:
         import socket

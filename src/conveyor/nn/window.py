@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from conveyor.nn.cells import LSTMCell
@@ -68,7 +69,7 @@ class WindowLSTM(nn.Module):
         components: K of the window.
 
     Shapes: x [T, B, I], text [U, B, V], lengths [B] of the texts. Gives h [T, B, H], w [T, B, V], phi [T, B, U] and the
-    state to go on with. text and phi have no gradients.
+    state to go on with. text and phi have no gradients, and there are no second ones.
     """
 
     def __init__(self, input_size: int, text_size: int, hidden_size: int, components: int) -> None:
@@ -110,11 +111,9 @@ class _Loop(torch.autograd.Function):
         u, kept = torch.arange(text.shape[1], device=h.device), []
         for sums in of_x:
             seen = torch.cat([w, h], 1)
-            gates = torch.addmm(sums, seen, rest.t())
-            i, f, g, o = gates.chunk(4, 1)
-            before, ifo = c, gates.sigmoid()
-            i, f, _, o = ifo.chunk(4, 1)
-            g = g.tanh()
+            i, f, g, o = torch.addmm(sums, seen, rest.t()).chunk(4, 1)
+            i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
+            before = c
             c = torch.addcmul(f * before, i, g)
             shown = c.tanh()
             h = o * shown
@@ -133,6 +132,7 @@ class _Loop(torch.autograd.Function):
         return hidden, values, phis, c, kappa
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, dhs: Tensor, dws: Tensor, _: Tensor, dc: Tensor, dkappa: Tensor) -> tuple[Any, ...]:
         rest, W, text = ctx.saved_tensors
         V, T = text.shape[2], len(ctx.kept)

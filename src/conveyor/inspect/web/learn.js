@@ -14,7 +14,7 @@ export async function draw({ about, r, layer: n, unit, step }, recording, layer)
   const of = Object.fromEntries(await Promise.all(about.quantities.map(async (q) => [q, (await values(about, r, n, q, first, last)).map((row) => row[unit])])));
   const now = Math.max(0, Math.min(step - first, labels.length - 1));
   const rows = (...lanes) => unrolled(labels, lanes, now, (t) => look({ step: first + t }));
-  const c0 = now ? of.c[now - 1] : lesson.c_before;
+  const c0 = of.c[layer.reverse ? now + 1 : now - 1] ?? lesson.c_before;
   const chapter = (name, text, figure, ...more) => make("section", {}, make("h2", {}, name), make("p", { class: "note" }, text), make("div", { class: "scroll" }, figure, savers(name.replaceAll(/\W+/g, "-"), () => figure)), ...more);
   const equation = (text) => make("p", { class: "equation" }, text);
   const [x, h, b] = lesson.rnn_sums[now];
