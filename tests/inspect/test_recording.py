@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from conveyor import tasks
 from conveyor.data import tokenizer
@@ -13,6 +14,7 @@ from conveyor.errors import ConveyorError
 from conveyor.inspect import gates, record
 from conveyor.inspect.recording import Layer, Source, watching
 from conveyor.nn import LSTM, LSTMCell
+from conveyor.nn.window import WindowLSTM
 from conveyor.training.task import STRETCH, Model
 
 TEXT = "Bob is a nice person. Dan, on the other hand, is evil.\n"
@@ -113,10 +115,12 @@ def test_every_task_can_be_looked_into(name: str, tmp_path: Path) -> None:
     data = task.read(smoke.config)
     model = Model(task, smoke.config, data.facts, task.network(smoke.config, data.facts).eval())
     seen = record(model, smoke.inputs[0])
-    longest = max(len(layer) for layer in seen.layers)
-    assert len(seen) == longest
+    assert hasattr(task, "steps") or name == "image-generation"  # whose steps are glimpses
     for number, layer in enumerate(seen.layers):
-        part = seen.at(number)
+        part, track = seen.at(number), seen.track(layer)
+        assert len(track) == len(layer)
+        if track.told:
+            assert 1 >= track.expected(0)[0][1] > 0
         assert part.f.shape == (len(layer), layer.units)
         assert np.isfinite(part.c).all()
     if seen.told:
@@ -132,3 +136,33 @@ def test_mistakes(model: Model) -> None:
         seen.at(2)
     with pytest.raises(ConveyorError, match="steps 3 to 9: expected some of the 3 that were read"):
         seen.at(0, 3, 9)
+
+
+def test_the_lstm_that_moves_a_window() -> None:
+    lstm, x = WindowLSTM(3, 5, 4, 2), torch.randn(7, 1, 3)
+    text = nn.functional.one_hot(torch.tensor([[1], [4], [2]]), 5).float()
+    with torch.no_grad(), watching(lstm) as found:
+        first, _, _, state = lstm(x[:4], text, torch.tensor([3]))
+        rest, *_ = lstm(x[4:], text, torch.tensor([3]), state)
+    name, layer, calls = found[0]
+    assert name == "lstm"
+    assert [len(call.input) for call in calls] == [4, 3]
+    layer = Layer(Source(name, layer, calls), 0)
+    expected = torch.cat([first, rest])[:, 0].numpy()
+    np.testing.assert_allclose(layer.at(0, 7).h, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_parts_of_a_network_go_in_steps_of_their_own(tmp_path: Path) -> None:
+    task = tasks.find("translation")
+    smoke = task.smoke(tmp_path)
+    data = task.read(smoke.config)
+    torch.manual_seed(0)
+    model = Model(task, smoke.config, data.facts, task.network(smoke.config, data.facts).eval())
+    seen = record(model, "ba do ki")
+    tracks = {layer.name: seen.track(layer).labels for layer in seen.layers}
+    assert tracks["encoder.lstm 1"] == ["ba ", "do ", "ki "]
+    written = tracks["decoder.lower 1"]
+    assert written[0] == "⏎ "
+    assert seen.labels == written
+    for step, label in enumerate(written[1:]):
+        assert f"{seen.expected(step)[0][0]} " == label  # greedily: what it expected most is what it read next

@@ -57,6 +57,10 @@ class Written:
         """What each number stands for, for pictures."""
         return [self.tokens.decode([number - 1]).strip() or "␣" if number else "⏎" for number in numbers]
 
+    def said(self, numbers: Sequence[int]) -> list[str]:
+        """The same with a space behind each, for steps that are read one behind the other."""
+        return [f"{piece} " for piece in self.pieces(numbers)]
+
 
 class Teacher(NamedTuple):
     """Texts as a decoder is taught them."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from conveyor.errors import ConveyorError
 from conveyor.inspect.measures import LEVELS, ON, PATTERNS, SIZE, Measured, flow, lesson
-from conveyor.inspect.recording import QUANTITIES, Recording
+from conveyor.inspect.recording import QUANTITIES, Recording, Track
 
 MOST = 12
 """Units that are listed as the most selective."""
@@ -104,7 +104,14 @@ class Answers:
                     "steps": len(one),
                     "told": one.told,
                     "layers": [
-                        {"name": of.name, "units": of.units, "steps": len(of), "plain": of.plain, "reverse": of.reverse}
+                        {
+                            "name": of.name,
+                            "units": of.units,
+                            "steps": len(of),
+                            "plain": of.plain,
+                            "reverse": of.reverse,
+                            "own": one.track(of) is not one,
+                        }
                         for of in one.layers
                     ],
                 }
@@ -113,8 +120,8 @@ class Answers:
         }
 
     def _steps(self, query: Mapping[str, str]) -> dict[str, Any]:
-        """What was read and expected in block n of the steps."""
-        one, n = self._recording(query), _whole(query, "n")
+        """What was read and expected in block n of the steps, of a layer's where one is named."""
+        one, n = self._track(query), _whole(query, "n")
         first, last = n * SIZE, min((n + 1) * SIZE, len(one))
         came = [] if one.came is None else one.came[first:last].tolist()
         return {
@@ -138,10 +145,9 @@ class Answers:
         """The units of all layers that go together with a pattern most."""
         r = _whole(query, "r")
         one, found = self._recording(query), []
-        for n, layer in enumerate(one.layers):
-            if len(layer) == len(one):
-                each = self._measured(r, n).selectivity(query.get("pattern", ""))
-                found += [(float(score), n, unit) for unit, score in enumerate(each)]
+        for n in range(len(one.layers)):
+            each = self._measured(r, n).selectivity(query.get("pattern", ""))
+            found += [(float(score), n, unit) for unit, score in enumerate(each)]
         best = sorted(found, key=lambda row: -abs(row[0]))[:MOST]
         return [{"layer": n, "unit": unit, "correlation": round(score, 4)} for score, n, unit in best]
 
@@ -150,7 +156,7 @@ class Answers:
         first, last = self._bounds(query)
         there = query | {"r": query.get("among", query.get("r", "0"))}
         units, places = self._layer(query).matches(first, last, self._layer(there))
-        labels = self._recording(there).labels
+        labels = self._track(there | {"layer": query.get("layer", "0")}).labels
         return {
             "units": units.tolist(),
             "places": [
@@ -198,11 +204,18 @@ class Answers:
             raise ConveyorError(f"[inspect] recording {r}: expected 0 to {len(self.recordings) - 1}")
         return self.recordings[r]
 
+    def _track(self, query: Mapping[str, str]) -> Track:
+        one = self._recording(query)
+        return one.track(one.layers[self._layer_number(query)]) if "layer" in query else one
+
+    def _layer_number(self, query: Mapping[str, str]) -> int:
+        layers, layer = self._recording(query).layers, _whole(query, "layer")
+        if layer >= len(layers):
+            raise ConveyorError(f"[inspect] layer {layer}: expected 0 to {len(layers) - 1}")
+        return layer
+
     def _layer(self, query: Mapping[str, str]) -> Measured:
-        one, layer = self._recording(query), _whole(query, "layer")
-        if layer >= len(one.layers):
-            raise ConveyorError(f"[inspect] layer {layer}: expected 0 to {len(one.layers) - 1}")
-        return self._measured(_whole(query, "r"), layer)
+        return self._measured(_whole(query, "r"), self._layer_number(query))
 
     def _bounds(self, query: Mapping[str, str]) -> tuple[int, int]:
         first, last = _whole(query, "first"), _whole(query, "last")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from conveyor.errors import ConveyorError
-from conveyor.inspect.recording import QUANTITIES, Layer, Recording
+from conveyor.inspect.recording import QUANTITIES, Layer, Recording, Track
 from conveyor.nn import LSTM, RNN
 
 ON = 0.3
@@ -122,9 +122,7 @@ class Measured:
 
     def selectivity(self, pattern: str) -> np.ndarray:
         """The correlation of each unit's cell state [units] with being where a pattern is, over all steps."""
-        if len(self.layer) != len(self.recording):
-            raise ConveyorError(f"[inspect] {self.layer.name}: it goes in steps of its own, in which no pattern is")
-        there = where(self.recording, pattern).astype(np.float64)
+        there = where(self.recording.track(self.layer), pattern).astype(np.float64)
         there -= there.mean()
         both = np.zeros(self.layer.units)
         for first, part in self.layer.stretches():
@@ -220,24 +218,24 @@ def _pooled(values: np.ndarray, width: int) -> np.ndarray:
     return np.asarray(np.add.reduceat(values, bounds) / counts[:, None], np.float32)
 
 
-def where(recording: Recording, pattern: str) -> np.ndarray:
+def where(track: Track, pattern: str) -> np.ndarray:
     """The steps [T] in what a pattern matches.
 
     A name in PATTERNS, a regular expression over all that was read, or `expected:` and a name: where that is the
     likeliest of all.
     """
-    if pattern.startswith(EXPECTED) and recording.told:
+    if pattern.startswith(EXPECTED) and track.told:
         name = pattern.removeprefix(EXPECTED)
-        if name not in recording.names:
-            raise ConveyorError(f"[inspect] {pattern!r}: expected one of {', '.join(recording.names[:40])}")
-        likeliest: np.ndarray = recording.likeliest() == recording.names.index(name)
+        if name not in track.names:
+            raise ConveyorError(f"[inspect] {pattern!r}: expected one of {', '.join(track.names[:40])}")
+        likeliest: np.ndarray = track.likeliest() == track.names.index(name)
         return likeliest
     try:
         matcher = re.compile(PATTERNS.get(pattern, pattern))
     except re.error as error:
         raise ConveyorError(f"[inspect] {pattern!r}: expected a regular expression, but {error}; mend it") from None
-    ends = np.cumsum([len(label) for label in recording.labels])
-    text = "".join(recording.labels)
+    ends = np.cumsum([len(label) for label in track.labels])
+    text = "".join(track.labels)
     inside = np.zeros(len(text) + 1, np.int64)
     for match in matcher.finditer(text):
         inside[match.start()] += 1

@@ -67,7 +67,9 @@ def questions(answers: Answers) -> Iterator[tuple[str, dict[str, str]]]:
         for n, of in enumerate(one["layers"]):
             at = {"r": str(r), "layer": str(n)}
             yield from _of_layer(at, of["steps"], of["units"])
-            for pattern in PATTERNS if of["steps"] == one["steps"] else ():
+            if of["own"]:
+                yield from (("steps", at | {"n": str(k)}) for k in range(-(-of["steps"] // SIZE)))
+            for pattern in PATTERNS:
                 yield "order", at | {"by": "selective", "pattern": pattern}
 
 

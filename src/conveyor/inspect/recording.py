@@ -22,6 +22,7 @@ from conveyor.data.records import BadRecords
 from conveyor.equations import Gates
 from conveyor.errors import ConveyorError
 from conveyor.nn import LSTM, LSTMCell
+from conveyor.nn.window import WindowLSTM
 from conveyor.training.options import from_json
 from conveyor.training.task import Model, Steps, name_of
 
@@ -156,21 +157,19 @@ def _before(whole: Stretch, cut: slice, reverse: bool) -> tuple[np.ndarray, np.n
     return (whole.h[edge], whole.c[edge]) if inside else whole[7:]
 
 
-class Recording:
-    """A sequence as a network read it.
+class Track:
+    """Steps that LSTMs went in, what was read at each, and what was expected then.
 
-    `labels` are what was read, step by step; `layers` every layer and direction of the network's LSTMs, and
-    `at(layer, first, last)` their gates, cell states and outputs over some steps. `expected(step)` is what was expected
-    of `names` then, and `came` how probable what came was held to be; None where the task does not say.
+    `labels` are what was read; `expected(step)` is what was expected of `names` then, and `came` how probable what came
+    was held to be; None where the task does not say.
     """
 
-    def __init__(self, title: str, steps: Sequence[Steps], layers: Sequence[Layer]) -> None:
-        self.title, self.layers = title, [*layers]
+    def __init__(self, steps: Sequence[Steps]) -> None:
         self.labels = [label for some in steps for label in some.labels]
         self.names = [*steps[0].names] if steps else []
         came = [some.came for some in steps if some.came is not None]
         self.came = np.concatenate(came) if came else None
-        self.told = all(some.p for some in steps)
+        self.told = bool(steps) and all(some.p for some in steps)
         """Whether it is known what was expected."""
         self._steps, self._ends = [*steps], [*accumulate(len(some.labels) for some in steps)]
         self._likeliest = lru_cache(KEPT)(self._likeliest_of)
@@ -191,6 +190,7 @@ class Recording:
         """What was expected most at each step [T]: numbers of names."""
         return np.concatenate([self._likeliest(n)[0][:, 0] for n in range(len(self._steps))])
 
+    @torch.inference_mode()
     def _likeliest_of(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         of = self._steps[n].p
         assert of is not None
@@ -198,11 +198,39 @@ class Recording:
         best = p.topk(min(LIKELIEST, p.shape[-1]))
         return best.indices.numpy(), best.values.numpy()
 
+
+class Recording(Track):
+    """A sequence as a network read it.
+
+    Its own steps are those of most layers; `track(layer)` has those of one. `layers` are every layer and
+    direction of the network's LSTMs, and `at(layer, first, last)` their gates, cell states and outputs over some steps.
+    """
+
+    def __init__(self, title: str, steps: Sequence[Steps], layers: Sequence[Layer]) -> None:
+        super().__init__([some for some in steps if not some.of])
+        self.title, self.layers = title, [*layers]
+        self._tracks = {
+            of: Track([some for some in steps if some.of == of]) for of in {some.of for some in steps} - {""}
+        }
+
+    def track(self, layer: Layer) -> Track:
+        """The steps that a layer went in; those that the task does not name are numbered."""
+        own = [track for of, track in self._tracks.items() if f".{of}." in f".{layer.source.name}."]
+        for track in (*own, self):
+            if len(track) == len(layer):
+                return track
+        return Track([numbered(len(layer))])
+
     def at(self, layer: int, first: int = 0, last: int | None = None) -> Stretch:
         """A layer over some steps, all if none are named; arrays [n, units]."""
         if not 0 <= layer < len(self.layers):
             raise ConveyorError(f"[inspect] layer {layer}: expected 0 to {len(self.layers) - 1}")
         return self.layers[layer].at(first, len(self.layers[layer]) if last is None else last)
+
+
+def numbered(count: int) -> Steps:
+    """Steps of which nothing is known but their numbers."""
+    return Steps([f"{n} " for n in range(count)])
 
 
 def record(model: Model, input: Any, title: str = "") -> Recording:
@@ -228,9 +256,8 @@ def record(model: Model, input: Any, title: str = "") -> Recording:
     layers = [Layer(one, n) for one in sources for n in range(one.lstm.num_layers * (1 + one.lstm.bidirectional))]
     if not layers:
         raise ConveyorError(f"[inspect] {name_of(model.task)}: this network has no LSTM that read the input")
-    longest = max(len(layer) for layer in layers)
     if not steps:
-        steps = [Steps([str(n) for n in range(1, longest + 1)])]
+        steps = [numbered(max(len(layer) for layer in layers))]
     return Recording(title or name_of(model.task), steps, layers)
 
 
@@ -247,9 +274,10 @@ def watching(network: nn.Module) -> Iterator[list[tuple[str, LSTM, list[Call]]]]
     found: list[tuple[str, LSTM, list[Call]]] = []
     watched = []
     for name, module in network.named_modules():
-        if isinstance(module, (LSTM, LSTMCell)):
+        if isinstance(module, (LSTM, LSTMCell, WindowLSTM)):
             calls: list[Call] = []
-            found.append((name or "lstm", module if isinstance(module, LSTM) else as_layer(module), calls))
+            cell = module.cell if isinstance(module, WindowLSTM) else module
+            found.append((name or "lstm", cell if isinstance(cell, LSTM) else as_layer(cell), calls))
             module.forward = _watched(module, calls)  # type: ignore[method-assign]
             watched.append(module)
     try:
@@ -261,6 +289,16 @@ def watching(network: nn.Module) -> Iterator[list[tuple[str, LSTM, list[Call]]]]
 
 def _watched(module: nn.Module, calls: list[Call]) -> Any:
     plain = module.forward
+
+    def windowed(x: Tensor, text: Tensor, lengths: Tensor, state: Any = None) -> Any:
+        given = plain(x, text, lengths, state)
+        shown = given[1][:, 0]  # it sees what the window showed at the step before
+        before = torch.cat([shown[:1] * 0 if state is None else state[2].values[:1], shown[:-1]])
+        calls.append(Call(torch.cat([x[:, 0], before], -1).detach(), state and (state[0][:1], state[1][:1])))
+        return given
+
+    if isinstance(module, WindowLSTM):
+        return windowed
 
     def forward(input: Any, hx: Any = None, **options: Any) -> Any:
         calls.append(_call(module, input, hx, options.get("lengths")))

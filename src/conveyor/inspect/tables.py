@@ -17,8 +17,9 @@ ENDINGS = (".npz", ".parquet")
 def write(answers: Answers, path: Path) -> None:
     """The gates of every layer at every step.
 
-    .npz: `RECORDING/LAYER/q` [steps, units] for each quantity q, and `RECORDING/labels`; .parquet: a row for each
-    recording, layer, step and unit, with its label and the quantities.
+    .npz: `RECORDING/LAYER/q` [steps, units] for each quantity q, and `RECORDING/labels`, or
+    `RECORDING/LAYER/labels` where a layer goes in steps of its own; .parquet: a row for each recording, layer, step and
+    unit, with its label and the quantities.
     """
     content = io.BytesIO()
     if path.suffix == ".npz":
@@ -28,6 +29,8 @@ def write(answers: Answers, path: Path) -> None:
             for n, layer in enumerate(one.layers):
                 part = one.at(n)
                 arrays |= {f"{r}/{layer.name}/{q}": getattr(part, q) for q in QUANTITIES}
+                if (own := one.track(layer)) is not one:
+                    arrays[f"{r}/{layer.name}/labels"] = np.array(own.labels)
         np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
     else:
         import polars as pl
@@ -37,7 +40,7 @@ def write(answers: Answers, path: Path) -> None:
             for n, layer in enumerate(one.layers):
                 part, count = one.at(n), len(layer)
                 steps, units = (grid.ravel() for grid in np.mgrid[:count, : layer.units].astype(np.int32))
-                labels = np.array(one.labels if len(one) == count else [""] * count)
+                labels = np.array(one.track(layer).labels)
                 columns = {"label": labels[steps], "step": steps, "unit": units}
                 values = {q: getattr(part, q).ravel() for q in QUANTITIES}
                 of = [pl.lit(one.title).alias("recording"), pl.lit(layer.name).alias("layer")]

@@ -67,7 +67,7 @@ from conveyor.training.options import (
     check,
 )
 from conveyor.training.scoring import add, numbers
-from conveyor.training.task import Data, Model, Outcome, Smoke, Sums
+from conveyor.training.task import Data, Model, Outcome, Smoke, Steps, Sums
 
 UNIT = "words"
 ENDINGS: tuple[str, ...] = (".csv", ".json", ".txt", ".png")
@@ -444,6 +444,20 @@ def _caption(
             texts = [coder.target.decode(one.tokens) for one in best]
             said.append(Caption(path, texts, [one.score for one in best], [one.weights.numpy() for one in best]))
     return said
+
+
+def steps(model: Model, input: Any) -> Iterator[Steps]:
+    """A caption of an image, word by word, as it is written greedily."""
+    coder = Coder(model.config, model.facts)
+    pixels = images.read(_images(input)[0], (encoder := coder.encoder()).size)
+    maps, vectors = (torch.from_numpy(part).float() for part in encoder.run(np.stack([pixels])))
+    [[best]] = _search(model.network, maps, vectors, coder.target, 1, 0.0)
+    read = torch.tensor([[BOUNDARY, *best.tokens]]).T[: len(best.weights)]
+    yield Steps(
+        coder.target.said(read[:, 0].tolist()),
+        coder.target.pieces(range(len(coder.target))),
+        lambda: model.network(maps, vectors, torch.tensor([0]), read).logits[:, 0].softmax(-1),
+    )
 
 
 def save(results: list[Captions], path: Path) -> None:

@@ -62,7 +62,7 @@ from conveyor.training.options import (
     check,
     from_json,
 )
-from conveyor.training.task import Data, Model, Outcome, Smoke, Sums
+from conveyor.training.task import Data, Model, Outcome, Smoke, Steps, Sums
 from conveyor.variant import variant_named
 
 UNIT = "steps"
@@ -475,6 +475,18 @@ def forecast_rows(model: Model, windows: Windows, rows: Sequence[Row], levels: S
         order = forecast.chosen.nonzero()[:, 1].argsort()  # they come in order of time
         parts.append(quantiles[order].numpy())
     return np.concatenate(parts)
+
+
+def steps(model: Model, input: Any) -> Iterator[Steps]:
+    """The first series, value by value, as far back as the forecast behind it looks."""
+    one = _series(model.config, input, BadRecords(False))[0]
+    windows = windows_of(model.config, model.facts, [one])
+    row = cuts_of(model.config, windows.horizon).behind(0, len(one.values))
+    forecast_rows(model, windows, [row], (0.5,))
+    times = [f"{time} {value:.5g}  " for time, value in zip(one.times, one.values, strict=True)][row.start :]
+    yield Steps(times)
+    for n, dilation in enumerate(model.config.dilations):
+        yield Steps(times[::dilation], of=f"layers.{n}")  # one of the sequences that it reads side by side
 
 
 def save(results: list[Forecasts], path: Path) -> None:

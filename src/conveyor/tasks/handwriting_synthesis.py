@@ -20,7 +20,7 @@ per cent.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -53,7 +53,7 @@ from conveyor.training.options import (
     check,
 )
 from conveyor.training.scoring import score
-from conveyor.training.task import Data, Model, Outcome, Smoke
+from conveyor.training.task import Data, Model, Outcome, Smoke, Steps
 
 UNIT = "points"
 ENDINGS: tuple[str, ...] = (".svg", ".npz", ".png")
@@ -390,6 +390,12 @@ def _write(model: Model, coder: Coder, texts: Sequence[str], bias: float, like: 
         own[-1, 2] = 1
         found.append(Line(said, coder.points(own), shown[: max(2, end), b, skip : length - 1]))
     return found
+
+
+def steps(model: Model, input: Any) -> Iterator[Steps]:
+    """A text as it is written, point by point, by the character that the window shows then."""
+    [line] = predict(model, [input], PredictOptions(), BadRecords(False))
+    yield Steps([line.text[n] for n in line.weights.argmax(1)])
 
 
 def save(results: list[Line], path: Path) -> None:

@@ -30,10 +30,10 @@ import csv
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -53,7 +53,7 @@ from conveyor.training import alignment, files
 from conveyor.training.alignment import Alignment
 from conveyor.training.options import Count, Depth, ReadingOptions, Share, Size, TrainingOptions, VariantName, check
 from conveyor.training.scoring import numbers, sums_over
-from conveyor.training.task import Data, Model, Outcome, Smoke, Sums
+from conveyor.training.task import Data, Model, Outcome, Smoke, Steps, Sums
 
 UNIT = "questions"
 ENDINGS: tuple[str, ...] = (".csv", ".json", ".png")
@@ -456,6 +456,21 @@ def _said(coder: Coder, story: tuple[str, ...], tokens: list[int]) -> str:
     if coder.config.answers == "words":
         return ", ".join(coder.answers[token - 1] for token in tokens)
     return " ".join([word for sentence in story for word in WORD.findall(sentence)][tokens[0] : tokens[1] + 1])
+
+
+def steps(model: Model, input: Any) -> Iterator[Steps]:
+    """A story, sentence by sentence, the words of its first, the looks at it, and the first word of the answer."""
+    coder, network = Coder(model.config, model.facts), cast(Any, model.network)
+    question = _questions(input, BadRecords(False))[0]._replace(answer=())
+    batch, story = coder.batch([(question, coder.answer(question))]), coder.story(question)
+    found = network(*batch[:5])
+    yield Steps([f"{sentence} " for sentence in story])
+    yield Steps([f"{word} " for word in WORD.findall(story[0])], of="words")
+    yield Steps([f"look {n} " for n in range(1, len(found.hops) + 1)], of="controller")
+    if model.config.answers == "words":
+        memory, state = network.decoder.remember(found.values, batch.counts), network.decoder.start(found.answer)
+        logits = network.decoder(torch.full((1, 1), BOUNDARY), memory, state).logits
+        yield Steps([f"{question.question} "], ["⏎", *coder.answers], lambda: logits[:, 0].softmax(-1), of="decoder")
 
 
 def save(results: list[Answers], path: Path) -> None:

@@ -29,7 +29,7 @@ tells how well a run of speech-recognition reads what is spoken, `cer`, beside t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -65,7 +65,7 @@ from conveyor.training.options import (
     check,
 )
 from conveyor.training.scoring import score
-from conveyor.training.task import Data, Model, Outcome, Smoke, Sums
+from conveyor.training.task import Data, Model, Outcome, Smoke, Steps, Sums
 
 UNIT = "frames"
 ENDINGS: tuple[str, ...] = (".wav", ".png")
@@ -437,6 +437,8 @@ class Spoken:
     """The envelope [T, ENVELOPE]."""
     words: list[tuple[str, float, float]]
     """Each with the second it begins at and the one it ends at."""
+    lasting: np.ndarray
+    """Frames of each character, and of the silences around them."""
 
     def __str__(self) -> str:
         return f"{self.text}: {len(self.samples) / self.rate:.2f} s; hear it with -o"
@@ -472,7 +474,17 @@ def _speak(model: Model, coder: Coder, text: str, speed: float = 1.0) -> Spoken:
         else:
             words.append((character, ends[n - 1], ends[n]))
             begun = True
-    return Spoken(text, voice.synthesise(own, model.config.rate), model.config.rate, own.envelope, words)
+    return Spoken(text, voice.synthesise(own, model.config.rate), model.config.rate, own.envelope, words, frames)
+
+
+def steps(model: Model, input: Any) -> Iterator[Steps]:
+    """A text, frame by frame of what is said, by the character that sounds; its lengths are read by character."""
+    coder = Coder(model.config, model.facts)
+    symbols = coder.text(input).tolist()
+    characters = ["–", *coder.target.pieces(range(1, len(coder.target)))]
+    yield Steps([characters[n] for n in symbols], of="characters")
+    lasting = _speak(model, coder, input).lasting.tolist()
+    yield Steps([characters[n] for n, count in zip(symbols, lasting, strict=True) for _ in range(count)])
 
 
 def _voice(coder: Coder, numbers: np.ndarray) -> Voice:

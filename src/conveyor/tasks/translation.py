@@ -62,7 +62,7 @@ from conveyor.training.options import (
     check,
 )
 from conveyor.training.scoring import add, numbers
-from conveyor.training.task import Data, Model, Outcome, Smoke, Sums
+from conveyor.training.task import Data, Model, Outcome, Smoke, Steps, Sums
 
 UNIT = "tokens"
 ENDINGS: tuple[str, ...] = (".txt", ".tsv", ".json", ".png")
@@ -459,6 +459,21 @@ def _translation(coder: Coder, source: str, numbers: np.ndarray, found: list[Hyp
         aligned.append(Alignment(read, written, one.weights[:, : len(read)].numpy()))
     return Translation(
         source, [coder.target.decode(one.tokens) for one in found], [one.score for one in found], aligned
+    )
+
+
+def steps(model: Model, input: Any) -> Iterator[Steps]:
+    """A sentence, token by token, and its translation as it is written greedily."""
+    coder = Coder(model.config, model.facts)
+    (_, numbers), *_ = _sentences(coder, input, BadRecords(False))
+    sources, lengths = torch.from_numpy(numbers)[:, None], torch.tensor([len(numbers)])
+    [[best]] = _search(model.network, sources, lengths, coder.target, 1, 0.0)
+    read = torch.tensor([[BOUNDARY, *best.tokens]]).T[: len(best.weights)]
+    yield Steps(coder.source.said(numbers.tolist()), of="encoder")
+    yield Steps(
+        coder.target.said(read[:, 0].tolist()),
+        coder.target.pieces(range(len(coder.target))),
+        lambda: model.network(sources, lengths, read).logits[:, 0].softmax(-1),
     )
 
 

@@ -36,12 +36,12 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import jiwer
 import numpy as np
@@ -74,7 +74,7 @@ from conveyor.training.options import (
     check,
 )
 from conveyor.training.scoring import add
-from conveyor.training.task import Data, Model, Outcome, Smoke, Sums
+from conveyor.training.task import Data, Model, Outcome, Smoke, Steps, Sums
 
 UNIT = "frames"
 ENDINGS: tuple[str, ...] = (".csv", ".json", ".txt", ".png")
@@ -540,6 +540,27 @@ def _caption(model: Model, coder: Coder, clips: Sequence[tuple[str, Seen]], beam
         for name, (shown, _), (tokens, weights) in zip(names, seen, found, strict=True):
             said.append(Caption(name, coder.target.decode(tokens), weights[:, : len(shown)], shown))
     return said
+
+
+def steps(model: Model, input: Any) -> Iterator[Steps]:
+    """A video, frame by frame, and its caption as it is written greedily."""
+    coder, network = Coder(model.config, model.facts), cast(Any, model.network)
+    (_, seen), *_ = _clips(coder, coder.encoder(), input, BadRecords(False))
+    frames, lengths, features = side_by_side([seen])
+    values, summary = network(frames, lengths, features)
+    yield Steps([f"{n} " for n in range(len(frames))], of="encoder")
+    if model.config.decode == "ctc":
+        names = ["–", *coder.target.pieces(range(1, len(coder.target)))]
+        yield Steps([f"{n} " for n in range(len(frames))], names, lambda: network.ctc(values)[:, 0].softmax(-1))
+        return
+    [(tokens, weights)] = _write(model.config, network, values, summary, lengths, coder.target)
+    read = torch.tensor([[BOUNDARY, *tokens]]).T[: len(weights)]
+    memory, state = network.decoder.remember(values, lengths), network.decoder.start(summary)
+    yield Steps(
+        coder.target.said(read[:, 0].tolist()),
+        coder.target.pieces(range(len(coder.target))),
+        lambda: network.decoder(read, memory, state).logits[:, 0].softmax(-1),
+    )
 
 
 def save(results: list[Captions], path: Path) -> None:

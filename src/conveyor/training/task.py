@@ -71,6 +71,8 @@ class Steps(NamedTuple):
     """How probable the network held each of these to be [n, V]; asked for again and again."""
     came: np.ndarray | None = None
     """[n], the probability of what came; NaN where that is not known."""
+    of: str = ""
+    """The module of the network whose LSTMs go in these steps, where others go in steps of their own: "encoder"."""
 
 
 class Smoke(NamedTuple):

@@ -51,14 +51,12 @@ export const ask = (name, query = {}) => once(name, query);
 export const block = (r, layer, q, level, n) => once("block", { r, layer, q, level, n }, decoded);
 export const forget = () => waiting.clear();
 
-// What was read and expected at steps first to last; of a layer that goes in steps of its own, their numbers.
+// What was read and expected at steps first to last; some layers go in steps of their own.
 export async function steps(about, r, first, last, layer = null) {
-  if (layer !== null && about.recordings[r].layers[layer].steps !== about.recordings[r].steps) {
-    return { labels: Array.from({ length: last - first }, (_, n) => `${first + n} `), came: [], expected: [] };
-  }
+  const own = layer !== null && about.recordings[r].layers[layer].own ? { layer } : {};
   const found = { labels: [], came: [], expected: [] };
   for (let n = Math.floor(first / about.block); n * about.block < last; n++) {
-    const some = await ask("steps", { r, n }), cut = [Math.max(0, first - n * about.block), last - n * about.block];
+    const some = await ask("steps", { r, n, ...own }), cut = [Math.max(0, first - n * about.block), last - n * about.block];
     for (const name in found) found[name].push(...some[name].slice(...cut));
   }
   return found;

@@ -12,7 +12,7 @@ export async function draw({ about, r, layer, step, span }, recording) {
   const [first, last] = span ?? [step, Math.min(step + 1, recording.steps)];
   const inside = about.recordings[among] ? among : about.corpus ?? r;
   const [best, found, here] = await Promise.all([
-    ask("selective", { r: inside, pattern }), ask("span", { r, layer, first, last, ...(inside === r ? {} : { among: inside }) }), steps(about, r, first, last),
+    ask("selective", { r: inside, pattern }), ask("span", { r, layer, first, last, ...(inside === r ? {} : { among: inside }) }), steps(about, r, first, last, layer),
   ]);
   const box = make("input", { id: "pattern", value: pattern, list: "known", size: 24, onchange: (event) => { pattern = event.target.value; look(); } });
   const where = make("select", { id: "among", onchange: (event) => { among = +event.target.value; look(); } },
