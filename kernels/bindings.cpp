@@ -12,6 +12,7 @@
 
 #include "layer.hpp"
 #include "memory.hpp"
+#include "../runtime/bindings.hpp"
 #include "threads.hpp"
 
 namespace nb = nanobind;
@@ -249,6 +250,7 @@ NB_MODULE(_kernels, m) {
   bind(bf16{}, "forward_bfloat16", "backward_bfloat16");
   m.def("sigmoid", &apply<&Kernels::sigmoid>, "The kernels' own sigmoid, for tests.");
   m.def("tanh", &apply<&Kernels::tanh>, "The kernels' own tanh, for tests.");
+  bind_runtime(m);
   m.def("isa", [] { return std::string(isa()); }, "Name of the build in use.");
   m.def("available", &available, "Names of the builds this processor can run, best first.");
   m.def("share_openmp", &share_openmp, "Run on the OpenMP threads this process has loaded; whether there are any.");

@@ -1,5 +1,6 @@
 // The kernels of one instruction set: compiled once for each.
 #include "directions.hpp"
+#include "rows.hpp"
 
 namespace conveyor {
 namespace CONVEYOR_ISA {
@@ -108,6 +109,13 @@ const Kernels table = {kTiles ? kTileRows : 2 * kRows,
                        passes_of<bf16>(),
                        apply<sigmoid>,
                        apply<tanh>,
+                       dense_floats,
+                       converted_floats,
+                       pack_matrix,
+                       dense,
+                       advance,
+                       bound,
+                       sums_of,
                        multiply_adds};
 
 }  // namespace CONVEYOR_ISA

@@ -51,7 +51,8 @@ struct Processor {
     const unsigned wanted = bit_AVX512F | bit_AVX512VL | bit_AVX512DQ | bit_AVX512BW;
     avx2 = (b & bit_AVX2) && (saved & 0x06) == 0x06;
     avx512 = (b & wanted) == wanted && (saved & 0xe6) == 0xe6;
-    avx512_bf16 = avx512 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 5));
+    const bool whole = c & (1u << 11);  // AVX512-VNNI
+    avx512_bf16 = avx512 && whole && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 5));
     amx = avx512_bf16 && tiles && may_use_tiles();
   }
 

@@ -21,6 +21,11 @@ struct Widths {
   long noise;    // random factors a unit and step
 };
 
+// A whole number of -127 to 127, or the same with 128 added.
+struct i8 {
+  std::uint8_t bits;
+};
+
 // The upper half of a float.
 struct bf16 {
   std::uint16_t bits;
@@ -119,6 +124,44 @@ struct Passes {
   void (*backward)(const Backward<E>* directions, int count, float* workspace, int threads);
 };
 
+// How the weights of a product are held: as floats, as bfloat16, or as whole numbers with a scale a column, by which also
+// each row is then multiplied as whole numbers.
+enum class Format { float32, bfloat16, int8 };
+
+// y = W x + start: rows of K floats against a packed matrix [N, K].
+struct Dense {
+  Format format;
+  long N, K;
+  const float* packed;
+  const float* start;     // [N]; null: what y holds
+  const float* const* x;  // [rows] pointers
+  long rows;
+  float* y;  // [rows, N]
+  std::ptrdiff_t y_stride;
+  float* scratch;  // converted_floats of each row, for each member of the team
+};
+
+// A step of a cell, of rows whose sums are ready.
+struct CellRows {
+  Cell cell;
+  const float* options;
+  long H, P, rows;
+  float *x_sums, *h_sums;  // [rows, G H], used up
+  const float *bias, *vectors, *noise;
+  float* const* h;  // [rows] pointers to the state, which is changed: R values of h, H of c
+  float* const* c;
+  float* gates;  // K H, of a variant
+  float* shown;  // [rows, H] what is to be projected; null: it is h
+};
+
+struct Sums {
+  bool apart;       // those of the input and of the state are not added
+  bool last_apart;  // those of the last gate are not
+  bool unbiased;    // the cell adds the bias
+};
+
+struct Team;
+
 // What one build of the kernels offers. The workspace, counted in floats, is aligned to 64 bytes.
 struct Kernels {
   long lanes;           // rows of unequal lengths are laid into a multiple of so many
@@ -130,6 +173,14 @@ struct Kernels {
   Passes<bf16> half;
   void (*sigmoid)(const float* from, float* to, long count);
   void (*tanh)(const float* from, float* to, long count);
+  std::size_t (*dense_floats)(Format, long N, long K);
+  std::size_t (*converted_floats)(Format, long K);
+  // Weights [N, K] of the format, of int8 with scales [N]; scratch: 16 (K + 4) floats.
+  void (*pack)(Format, long N, long K, const void* weights, const float* scales, float* to, float* scratch);
+  void (*dense)(const Dense&, const Team&);
+  void (*advance)(const CellRows&, const Team&);
+  void (*bound)(const CellRows&);
+  Sums (*sums)(Cell, const float* options, long H);
   // Runs multiply-adds out of registers and returns how many floating-point operations they were.
   double (*multiply_adds)(long rounds);
 };

@@ -187,7 +187,8 @@ template <int G, class E, class Start, class Finish>
 void multiply_alike([[maybe_unused]] bool tiled, long r0, long r1, long j0, long j1, const Terms<E>& terms,
                     const Start& start, const Finish& finish) {
 #if defined(__AMX_BF16__)
-  if (tiled) return TileProduct<G, E, Start, Finish>(r0, r1, terms, start, finish).run(j0, j1);
+  if constexpr (sizeof(E) > 1)
+    if (tiled) return TileProduct<G, E, Start, Finish>(r0, r1, terms, start, finish).run(j0, j1);
 #endif
   multiply_panels<G>(r0, r1, j0, j1, terms, start, finish);
 }

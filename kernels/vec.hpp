@@ -156,6 +156,16 @@ CONVEYOR_INLINE uint32_t word(const bf16* row, long step) {
   std::memcpy(&pair, row + 2 * step, sizeof pair);
   return pair;
 }
+// Four whole numbers.
+struct Quad {
+  uint32_t bits;
+};
+CONVEYOR_INLINE Quad word(const i8* row, long step) {
+  Quad four;
+  std::memcpy(&four, row + 4 * step, sizeof four);
+  return four;
+}
+CONVEYOR_INLINE Quad half_word(const i8* row, long step) { return word(row, step); }  // rows are filled up
 // The last of an odd number.
 CONVEYOR_INLINE uint32_t half_word(const bf16* row, long step) { return row[2 * step].bits; }
 CONVEYOR_INLINE float half_word(const float* row, long step) { return row[step]; }
@@ -169,6 +179,20 @@ CONVEYOR_INLINE Vec multiply_add(Vec sum, uint32_t a, Vec w) {
   const Bits pairs = as<Bits>(w);
   sum += as<float>(a & 0xffff0000u) * as<Vec>(pairs & 0xffff0000u);
   return sum + as<float>(a << 16) * as<Vec>(pairs << 16);
+#endif
+}
+
+// Whole numbers in the lanes of a Vec: a sum of products of those of 0 to 255 in `a` by those of -127 to 127 in `w`.
+CONVEYOR_INLINE Vec multiply_add(Vec sum, Quad a, Vec w) {
+#if defined(__AVX512VNNI__)
+  return as<Vec>(_mm512_dpbusd_epi32(as<__m512i>(sum), _mm512_set1_epi32(static_cast<int>(a.bits)), as<__m512i>(w)));
+#else
+  typedef int32_t Whole __attribute__((vector_size(4 * V)));
+  Whole whole = as<Whole>(sum);
+  const Bits bytes = as<Bits>(w);
+  for (int n = 0; n < 4; ++n)
+    whole += static_cast<int32_t>(a.bits >> 8 * n & 255) * (as<Whole>(bytes << (24 - 8 * n)) >> 24);
+  return as<Vec>(whole);
 #endif
 }
 

@@ -1,0 +1,102 @@
+"""Trained networks without torch: numpy and the kernels alone.
+
+    model = Model.load("runtime.safetensors")       # written by `conveyor export RUN`
+    y = model.run(sequence)                         # whole sequences, side by side with lengths=
+    session = model.session()
+    y = session.step(x)                             # a step; session.push(chunk) for several
+    pool = model.pool(1000)                         # many streams that join and leave at any time
+
+A sequence gives the same results in one piece, in chunks, step by step and among others in a pool, bit for bit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from conveyor import _kernels
+from conveyor.errors import ConveyorError
+
+__all__ = ["BundleError", "Model", "Pool", "Session"]
+
+Session = _kernels.Session
+"""One stream. `step(x)` gives the outputs of one step, an array that the next step overwrites, allocates nothing and takes
+no lock; `push(chunk)` those of several; `state` is all it remembers, to be saved and set; `reset()` forgets it."""
+Pool = _kernels.Pool
+"""Many streams. `join()` gives the number of a new one, `leave(stream)` takes it back, `step(streams, x)` is a step of any of
+them, each in a row of x; `state(stream)`, `set_state(stream, state)` and `reset(stream)` are as of a session."""
+
+Numbers: TypeAlias = np.ndarray
+
+
+class BundleError(ConveyorError):
+    """A file that is no sound bundle; `name` is one word for what is wrong with it."""
+
+    def __init__(self, message: str, name: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
+class Model:
+    """A network read from a bundle. It never changes; threads may share it.
+
+    tokens: how many tokens there are, if it reads tokens, whole numbers below that; else 0, and it reads rows of
+    `inputs` numbers. outputs: numbers it gives a step. streams: whether it can be read step by step; a bidirectional
+    one cannot. task, facts: what the run's task knew of its data, a vocabulary for instance.
+    """
+
+    def __init__(self, kernel: Any) -> None:
+        self._kernel = kernel
+        self.tokens: int = kernel.tokens
+        self.inputs: int = kernel.inputs
+        self.outputs: int = kernel.outputs
+        self.streams: bool = kernel.streams
+        self.task: str = kernel.task
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Model:
+        """The model of a file; BundleError if there is anything wrong with it."""
+        try:
+            return cls(_kernels.Model.load(os.fspath(path)))
+        except ValueError as error:
+            raise BundleError(f"{error.args[0]} ({os.fspath(path)})", error.args[1]) from None
+
+    @classmethod
+    def of_bytes(cls, content: bytes) -> Model:
+        """The model of a file's content."""
+        try:
+            return cls(_kernels.Model.of_bytes(content))
+        except ValueError as error:
+            raise BundleError(*error.args) from None
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What the task knew of its data."""
+        found: dict[str, Any] = json.loads(self._kernel.facts or "{}")
+        return found
+
+    def run(self, x: Numbers, lengths: Numbers | None = None, threads: int = 1) -> Numbers:
+        """Whole sequences [T, B, I], or tokens [T, B], to [T, B, O]; of one [T, I], or [T], to [T, O].
+
+        `lengths` [B]: the steps of each; past them outputs are zero, and the reverse direction begins there.
+        """
+        ends = None if lengths is None else np.ascontiguousarray(lengths, np.int64)
+        found: Numbers = self._kernel.run(self._given(x), ends, threads)
+        return found
+
+    def session(self, threads: int = 1) -> Session:
+        """A stream of its own."""
+        return self._kernel.session(threads)
+
+    def pool(self, capacity: int, threads: int = 1) -> Pool:
+        """So many streams at most."""
+        return self._kernel.pool(capacity, threads)
+
+    def _given(self, x: Numbers) -> Numbers:
+        x = np.asarray(x)
+        whole = x.dtype.kind in "iu"
+        return np.ascontiguousarray(x, np.int64 if whole and self.tokens else np.float32)
