@@ -63,8 +63,10 @@ inline void pack_int8(long N, long K, const std::int8_t* w, const float* scales,
     own[n] = n < N ? scales[n] : 0.0f;
   }
   pack_dense<i8>(N, K, panels, [&](long n, long rows, float* to, long stride) {
-    std::memset(scratch, 0, static_cast<std::size_t>(rows * count) * sizeof(float));
-    for (long r = 0; r < rows; ++r) std::memcpy(scratch + r * count, w + (n + r) * K, static_cast<std::size_t>(K));
+    for (long r = 0; r < rows; ++r) {
+      scratch[(r + 1) * count - 1] = 0.0f;  // the last word may be filled in part
+      std::memcpy(scratch + r * count, w + (n + r) * K, static_cast<std::size_t>(K));
+    }
     pack_tiles<float>(scratch, count, rows, to, stride);
   });
 }
@@ -92,7 +94,7 @@ inline float quantise(const float* x, long K, std::uint8_t* to) {
     largest = most[v] > largest ? most[v] : largest;
     check += finite[v];
   }
-  std::memset(to, 128, static_cast<std::size_t>(words<i8>(K) * 4));
+  for (long k = 0, count = words<i8>(K) * kPack<i8>; k < count; ++k) to[k] = 128;
   if (check != 0.0f) return check;
   if (largest == 0.0f) return 0.0f;
   const float inverse = 127.0f / largest;

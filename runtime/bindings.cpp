@@ -34,6 +34,18 @@ void check_tokens(const Model& model, const std::int64_t* tokens, std::size_t co
       refuse("input", "tokens: expected 0 to " + std::to_string(model.tokens - 1) + ", got " + std::to_string(tokens[n]));
 }
 
+// Any array as the model takes it: tokens if they are whole numbers and it reads tokens, else floats.
+template <class Use>
+auto as_given(const Model& model, const nb::object& x, const Use& use) {
+  const nb::module_ numpy = nb::module_::import_("numpy");
+  const nb::object array = numpy.attr("asarray")(x);
+  const std::string kind = nb::cast<std::string>(array.attr("dtype").attr("kind"));
+  if (model.tokens && (kind == "i" || kind == "u"))
+    return use(nb::cast<Tokens>(numpy.attr("ascontiguousarray")(array, "int64"), false));
+  if (kind != "f" && kind != "i" && kind != "u") refuse("input", "expected an array of numbers");
+  return use(nb::cast<Features>(numpy.attr("ascontiguousarray")(array, "float32"), false));
+}
+
 // What a model is given: features [..., I] or tokens [...].
 struct Given {
   const float* features = nullptr;
@@ -86,8 +98,10 @@ int threads_of(int threads) {
   return threads;
 }
 
+using States = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
 template <class Array>
-nb::object run(const Held& model, const Array& x, const std::optional<Tokens>& lengths, int threads) {
+nb::object run(const Held& model, const Array& x, const std::optional<Tokens>& lengths, const std::optional<States>& moved, int threads) {
   const std::size_t dims = x.ndim() - (model->tokens ? 0 : 1);
   if (x.ndim() < 1 || dims < 1 || dims > 2) refuse("input", "expected a sequence, or a batch [T, B] of them, got " + shape_of(x));
   const std::size_t T = x.shape(0), B = dims == 2 ? x.shape(1) : 1, O = static_cast<std::size_t>(model->outputs());
@@ -98,14 +112,16 @@ nb::object run(const Held& model, const Array& x, const std::optional<Tokens>& l
       if (lengths->data()[b] < 0 || lengths->data()[b] > static_cast<std::int64_t>(T))
         refuse("lengths", "expected 0 to " + std::to_string(T) + ", got " + std::to_string(lengths->data()[b]));
   }
+  const std::size_t each = static_cast<std::size_t>(model->state);
+  if (moved && (moved->shape(0) != B || moved->shape(1) != each))
+    refuse("state", "expected [" + std::to_string(B) + ", " + std::to_string(each) + "], got " + shape_of(*moved));
   const Fresh y = dims == 2 ? fresh({T, B, O}) : fresh({T, O});
   if (T && B) {
     const nb::gil_scoped_release released;
     Executor executor(model, static_cast<long>(T), static_cast<long>(B), threads_of(threads));
-    const std::size_t each = static_cast<std::size_t>(model->state);
-    std::vector<float> states(B * each + 1);
+    std::vector<float> zeros(moved ? 0 : B * each + 1);
     std::vector<float*> rows(B);
-    for (std::size_t b = 0; b < B; ++b) rows[b] = states.data() + b * each;
+    for (std::size_t b = 0; b < B; ++b) rows[b] = (moved ? moved->data() : zeros.data()) + b * each;
     const float* const found = executor.run(static_cast<long>(T), static_cast<long>(B), given.features, given.tokens, rows.data(),
                                             lengths ? lengths->data() : nullptr);
     std::memcpy(y.data, found, T * B * O * sizeof(float));
@@ -129,6 +145,21 @@ void restore(float* state, std::size_t count, const Features& given) {
     if (!(given.data()[n] - given.data()[n] == 0)) refuse("state", "expected numbers, got NaN or infinity");
   std::memcpy(state, given.data(), count * sizeof(float));
 }
+
+// While a call computes without the GIL no other may begin. Set and reset under it.
+class Busy {
+ public:
+  explicit Busy(bool& busy) : busy_(busy) {
+    if (busy) refuse("busy", "another thread is in a call of this; expected one at a time");
+    busy = true;
+  }
+  ~Busy() { busy_ = false; }
+  Busy(const Busy&) = delete;
+  Busy& operator=(const Busy&) = delete;
+
+ private:
+  bool& busy_;
+};
 
 class Session {
  public:
@@ -154,6 +185,7 @@ class Session {
     const std::size_t T = x.shape(0), O = static_cast<std::size_t>(model_->outputs());
     const Given given(*model_, x, {T});
     const Fresh y = fresh({T, O});
+    const Busy busy(busy_);
     const nb::gil_scoped_release released;
     if (!many_) many_.emplace(model_, kSteps, 1, threads_);
     for (std::size_t t = 0; t < T; t += kSteps) {
@@ -165,6 +197,7 @@ class Session {
     return y.array;
   }
 
+  const Model& model() const { return *model_; }
   void reset() { std::fill(state_.begin(), state_.end(), 0.0f); }
   nb::object state() const { return state_array(state_.data(), state_.size()); }
   void set_state(const Features& given) { restore(state_.data(), state_.size(), given); }
@@ -173,6 +206,7 @@ class Session {
   static constexpr long kSteps = 64;
 
   nb::object advance(const Given& given) {
+    const Busy busy(busy_);
     const float* const y = executor_->run(1, 1, given.features, given.tokens, &row_);
     if (!y_.is_valid()) y_ = array_of(executor_, y);
     return y_;
@@ -185,6 +219,7 @@ class Session {
   float* row_;
   nb::object y_;
   const int threads_;
+  bool busy_ = false;
 };
 
 class Streams {
@@ -219,6 +254,7 @@ class Streams {
     if (streams.ndim() != 1) refuse("streams", "expected the numbers of streams, [n], got " + shape_of(streams));
     const std::size_t n = streams.shape(0), O = static_cast<std::size_t>(model_->outputs());
     const Given given(*model_, x, {n});
+    if (busy_) refuse("busy", "another thread is in a step of this pool; expected one at a time");
     rows_.clear();
     for (std::size_t k = 0; k < n; ++k) {
       require(streams.data()[k]);
@@ -234,6 +270,7 @@ class Streams {
     for (std::size_t k = 0; k < n; ++k) stepping_[static_cast<std::size_t>(streams.data()[k])] = false;
     if (twice) refuse("streams", "expected each stream once a step");
     const Fresh y = fresh({n, O});
+    const Busy busy(busy_);
     const nb::gil_scoped_release released;
     if (n) std::memcpy(y.data, executor_->run(1, static_cast<long>(n), given.features, given.tokens, rows_.data()), n * O * sizeof(float));
     return y.array;
@@ -245,6 +282,7 @@ class Streams {
     restore(at(stream), static_cast<std::size_t>(model_->state), given);
   }
   void reset(long stream) { require(stream), std::fill_n(at(stream), model_->state, 0.0f); }
+  const Model& model() const { return *model_; }
   long size() const { return capacity_ - static_cast<long>(free_.size()); }
 
  private:
@@ -261,6 +299,7 @@ class Streams {
   std::vector<float> states_;
   std::vector<float*> rows_;
   std::vector<bool> there_, stepping_;
+  bool busy_ = false;
   std::vector<long> free_;
 };
 
@@ -271,8 +310,10 @@ void bind_runtime(nb::module_& m) {
     try {
       std::rethrow_exception(thrown);
     } catch (const Refused& refused) {
-      const nb::object arguments = nb::make_tuple(refused.what(), refused.name);
-      PyErr_SetObject(PyExc_ValueError, arguments.ptr());
+      const bool of_file = std::strncmp(refused.what(), "[bundle]", 8) == 0;
+      const nb::object type = nb::module_::import_("conveyor.errors").attr(of_file ? "BundleError" : "ConveyorError");
+      const nb::object arguments = of_file ? nb::make_tuple(refused.what(), refused.name) : nb::make_tuple(refused.what());
+      PyErr_SetObject(type.ptr(), arguments.ptr());
     }
   });
   struct Shared {
@@ -284,10 +325,10 @@ void bind_runtime(nb::module_& m) {
         const auto* const from = static_cast<const unsigned char*>(bytes.data());
         return Shared{read_model({from, from + bytes.size()})};
       })
-      .def("run", [](const Shared& s, const Tokens& x, const std::optional<Tokens>& lengths, int threads) { return run(s.model, x, lengths, threads); },
-           nb::arg("x").noconvert(), nb::arg("lengths").none() = nb::none(), nb::arg("threads") = 1)
-      .def("run", [](const Shared& s, const Features& x, const std::optional<Tokens>& lengths, int threads) { return run(s.model, x, lengths, threads); },
-           nb::arg("x"), nb::arg("lengths").none() = nb::none(), nb::arg("threads") = 1)
+      .def("run", [](const Shared& s, const nb::object& x, const std::optional<Tokens>& lengths, const std::optional<States>& states, int threads) {
+             return as_given(*s.model, x, [&](const auto& given) { return run(s.model, given, lengths, states, threads); });
+           },
+           nb::arg("x"), nb::arg("lengths").none(), nb::arg("states").noconvert().none(), nb::arg("threads"))
       .def("session", [](const Shared& s, int threads) { return new Session(s.model, threads); }, nb::arg("threads") = 1)
       .def("pool", [](const Shared& s, long capacity, int threads) { return new Streams(s.model, capacity, threads); },
            nb::arg("capacity"), nb::arg("threads") = 1)
@@ -301,15 +342,17 @@ void bind_runtime(nb::module_& m) {
   nb::class_<Session>(m, "Session")
       .def("step", &Session::step_token, nb::arg("x").noconvert())
       .def("step", &Session::step, nb::arg("x"))
-      .def("push", &Session::push<Tokens>, nb::arg("x").noconvert())
-      .def("push", &Session::push<Features>, nb::arg("x"))
+      .def("push", [](Session& s, const nb::object& x) { return as_given(s.model(), x, [&](const auto& given) { return s.push(given); }); },
+           nb::arg("x"))
       .def("reset", &Session::reset)
       .def_prop_rw("state", &Session::state, &Session::set_state);
   nb::class_<Streams>(m, "Pool")
       .def("join", &Streams::join)
       .def("leave", &Streams::leave, nb::arg("stream"))
-      .def("step", &Streams::step<Tokens>, nb::arg("streams"), nb::arg("x").noconvert())
-      .def("step", &Streams::step<Features>, nb::arg("streams"), nb::arg("x"))
+      .def("step", [](Streams& s, const Tokens& streams, const nb::object& x) {
+             return as_given(s.model(), x, [&](const auto& given) { return s.step(streams, given); });
+           },
+           nb::arg("streams"), nb::arg("x"))
       .def("state", &Streams::state, nb::arg("stream"))
       .def("set_state", &Streams::set_state, nb::arg("stream"), nb::arg("state"))
       .def("reset", &Streams::reset, nb::arg("stream"))

@@ -159,8 +159,10 @@ class Reader {
       activation(f, width, n);
     else if (many)
       joined(f, model, n);
+    else if (f.op == "pool")
+      pool(f, width, model, n);
     else
-      refuse("node", "op: expected embedding, linear, recurrent, norm, scale, activation, add or concat, got " + f.op.substr(0, 40));
+      refuse("node", "op: expected embedding, linear, recurrent, norm, scale, activation, add, concat or pool, got " + f.op.substr(0, 40));
     widths_ = limited(widths_ + n.width, kWidest, "the widths of all nodes");
     model.nodes.push_back(std::move(n));
   }
@@ -241,10 +243,25 @@ class Reader {
 
   void activation(const Fields& f, long width, Node& n) {
     n.op = Op::activation, n.width = width;
-    constexpr const char* names[] = {"relu", "tanh", "sigmoid", "softmax", "log_softmax"};
-    const auto* const found = std::find(std::begin(names), std::end(names), f.kind);
-    if (found == std::end(names)) refuse("node", "kind: expected relu, tanh, sigmoid, softmax or log_softmax, got " + f.kind.substr(0, 40));
-    n.activation = static_cast<Activation>(found - std::begin(names));
+    n.activation = kind<Activation>(f.kind, {"relu", "tanh", "sigmoid", "softmax", "log_softmax"});
+  }
+
+  void pool(const Fields& f, long width, Model& model, Node& n) {
+    n.op = Op::pool, n.width = width;
+    n.pooling = kind<Pooling>(f.kind, {"mean", "max", "ends"});
+    if (n.pooling == Pooling::ends && width % 2) refuse("width", "pool: expected two directions, got a width of " + std::to_string(width));
+    n.at = model.state;
+    model.state += 1 + width;
+  }
+
+  // The place of a name among others.
+  template <class Kind>
+  Kind kind(const std::string& name, const std::vector<std::string>& names) const {
+    const auto found = std::find(names.begin(), names.end(), name);
+    std::string all;
+    for (const std::string& each : names) all += (all.empty() ? "" : ", ") + each;
+    if (found == names.end()) refuse("kind", "expected one of " + all + ", got " + name.substr(0, 40));
+    return static_cast<Kind>(found - names.begin());
   }
 
   void joined(const Fields& f, const Model& model, Node& n) {
@@ -263,10 +280,7 @@ class Reader {
   void recurrent(const Fields& f, long width, Model& model, Node& n) {
     Recurrent& r = n.recurrent;
     n.op = Op::recurrent;
-    const char* const names[] = {"lstm", "lstm variant", "gru", "rnn_tanh", "rnn_relu"};
-    const auto* const found = std::find(std::begin(names), std::end(names), f.cell);
-    if (found == std::end(names)) refuse("cell", "expected lstm, lstm variant, gru, rnn_tanh or rnn_relu, got " + f.cell.substr(0, 40));
-    r.cell = static_cast<Cell>(found - std::begin(names));
+    r.cell = kind<Cell>(f.cell, {"lstm", "lstm variant", "gru", "rnn_tanh", "rnn_relu"});
     r.belt = r.cell == Cell::lstm || r.cell == Cell::lstm_variant;
     r.options = f.options, r.rates = f.rates;
     check_options(r);

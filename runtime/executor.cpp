@@ -35,8 +35,8 @@ void softmax(const float* x, float* y, long width, bool log) {
   const float most = *std::max_element(x, x + width);
   float sum = 0;
   for (long n = 0; n < width; ++n) sum += y[n] = std::exp(x[n] - most);
-  const float by = log ? most + std::log(sum) : 1.0f / sum;
-  for (long n = 0; n < width; ++n) y[n] = log ? x[n] - by : y[n] * by;
+  const float by = log ? std::log(sum) : 1.0f / sum;
+  for (long n = 0; n < width; ++n) y[n] = log ? (x[n] - most) - by : y[n] * by;
 }
 
 void activate(Activation kind, const float* x, float* y, long rows, long width) {
@@ -125,6 +125,7 @@ void Executor::compute(std::size_t number, const Call& call, const std::int64_t*
           to[r * node.width + n] =
               x[r * node.width + n] * node.weight[static_cast<std::size_t>(n)] + node.bias[static_cast<std::size_t>(n)];
       return;
+    case Op::pool: return pool(node, call, to);
     default: return join(node, rows, to);
   }
 }
@@ -177,6 +178,28 @@ void Executor::join(const Node& node, long rows, float* to) const {
         for (long n = 0; n < width; ++n) row[n] += from[n];
     }
     if (node.op == Op::concat) at += width;
+  }
+}
+
+// The state of a stream: how many steps there were, and their sum, the largest, or the first.
+void Executor::pool(const Node& node, const Call& call, float* to) const {
+  const long D = node.width;
+  const float* const x = outputs_[static_cast<std::size_t>(node.of[0])];
+  for (long b = 0; b < call.B; ++b) {
+    float &steps = *(call.states[b] + node.at), *const kept = &steps + 1;
+    const long length = call.lengths ? static_cast<long>(call.lengths[b]) : call.T;
+    for (long t = 0; t < length; ++t) {
+      const float* const from = x + (t * call.B + b) * D;
+      float* const row = to + (t * call.B + b) * D;
+      if (steps == 0) copy(kept, from, D);
+      for (long n = 0; n < D && steps > 0; ++n) {
+        if (node.pooling == Pooling::mean) kept[n] += from[n];
+        if (node.pooling == Pooling::max && !(kept[n] >= from[n])) kept[n] = from[n];
+      }
+      ++steps;
+      for (long n = 0; n < D; ++n)
+        row[n] = node.pooling == Pooling::mean ? kept[n] / steps : node.pooling == Pooling::ends && n < D / 2 ? from[n] : kept[n];
+    }
   }
 }
 

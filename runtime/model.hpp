@@ -19,8 +19,10 @@ class Refused : public std::runtime_error {
   const char* const name;
 };
 
-enum class Op { input, embedding, linear, recurrent, norm, activation, scale, add, concat };
+enum class Op { input, embedding, linear, recurrent, norm, activation, scale, add, concat, pool };
 enum class Activation { relu, tanh, sigmoid, softmax, log_softmax };
+// Of all steps so far: their mean, the largest of each feature, or of both directions the output where each ended.
+enum class Pooling { mean, max, ends };
 
 // Floats aligned to cache lines.
 class Floats {
@@ -75,6 +77,8 @@ struct Node {
   std::vector<float> row_scales;
   std::vector<float> weight, bias;  // of a norm, a scale, a linear node
   Activation activation = Activation::relu;
+  Pooling pooling = Pooling::mean;
+  long at = 0;  // of a pool's state in that of a stream: how many steps, then [width]
   Recurrent recurrent;
 };
 
@@ -131,6 +135,7 @@ class Executor {
   void embed(const Node& node, const std::int64_t* tokens, long rows, float* to) const;
   void linear(const Node& node, long rows, float* to);
   void join(const Node& node, long rows, float* to) const;
+  void pool(const Node& node, const Call& call, float* to) const;
   void recurrent(const Node& node, const Call& call, float* to);
   void direction(const Node& node, std::size_t d, const Call& call, long b0, long b1, float* to, Own& own,
                  const Team& team) const;

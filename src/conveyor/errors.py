@@ -1,4 +1,4 @@
-"""The one exception for what a user can mend."""
+"""What a user can mend."""
 
 
 class ConveyorError(Exception):
@@ -8,3 +8,11 @@ class ConveyorError(Exception):
     """
 
     exit_code = 2
+
+
+class BundleError(ConveyorError):
+    """A file that is no sound bundle; `name` is one word for what is wrong with it."""
+
+    def __init__(self, message: str, name: str) -> None:
+        super().__init__(message)
+        self.name = name

@@ -9,13 +9,14 @@ from typing import Any, Literal
 import numpy as np
 
 Kind = Literal["relu", "tanh", "sigmoid", "softmax", "log_softmax"]
+Pool = Literal["mean", "max", "ends"]
 MATRICES = ("weight", "w_ih", "w_hh", "w_hr")
 """Arrays that are held in fewer bits if asked for."""
 
 
 @dataclass
 class Node:
-    """op: "embedding", "linear", "recurrent", "norm", "scale", "activation", "add" or "concat"; of: the nodes it reads, of
+    """op: "embedding", "linear", "recurrent", "norm", "scale", "activation", "add", "concat" or "pool"; of: the nodes it reads, of
     which 0 is the input; fields: what else it says; arrays: its weights, of a recurrent node a set a direction."""
 
     op: str
@@ -78,6 +79,11 @@ class Graph:
     def activation(self, x: int, kind: Kind) -> int:
         """What it is called."""
         return self._add("activation", (x,), self.nodes[x].width, {"kind": kind})
+
+    def pool(self, x: int, kind: Pool) -> int:
+        """Of all steps so far: their mean, the largest of each feature, or of two directions the output where each
+        ended; what is wanted stands at the last step."""
+        return self._add("pool", (x,), self.nodes[x].width, {"kind": kind})
 
     def add(self, *x: int) -> int:
         """The sum of nodes of one width."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from torch import Tensor, nn
@@ -13,6 +14,18 @@ from conveyor.nn import GRU, LSTM, RNN
 from conveyor.ops.cells import by_direction, cell_named, for_kernels
 
 NAMES = ("w_ih", "w_hh", "b_ih", "b_hh", "w_hr", "vectors")
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def expect(module: nn.Module, kind: type[M], maker: str = "several trainings make") -> M:
+    """The module, if it is of that kind; ConveyorError for another, which `maker` makes."""
+    if not isinstance(module, kind):
+        raise ConveyorError(
+            f"[export] expected {kind.__name__}, got {type(module).__name__}, which {maker}: there are no nodes for it"
+        )
+    return module
 
 
 def array(tensor: Tensor) -> np.ndarray:

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from conveyor import _kernels
-from conveyor.errors import ConveyorError
+from conveyor.errors import BundleError
 
 __all__ = ["BundleError", "Model", "Pool", "Session"]
 
@@ -33,19 +33,11 @@ them, each in a row of x; `state(stream)`, `set_state(stream, state)` and `reset
 Numbers: TypeAlias = np.ndarray
 
 
-class BundleError(ConveyorError):
-    """A file that is no sound bundle; `name` is one word for what is wrong with it."""
-
-    def __init__(self, message: str, name: str) -> None:
-        super().__init__(message)
-        self.name = name
-
-
 class Model:
     """A network read from a bundle. It never changes; threads may share it.
 
     tokens: how many tokens there are, if it reads tokens, whole numbers below that; else 0, and it reads rows of
-    `inputs` numbers. outputs: numbers it gives a step. streams: whether it can be read step by step; a bidirectional
+    `inputs` numbers. outputs: numbers it gives a step. state: numbers that a stream carries. streams: whether it can be read step by step; a bidirectional
     one cannot. task, facts: what the run's task knew of its data, a vocabulary for instance.
     """
 
@@ -54,6 +46,7 @@ class Model:
         self.tokens: int = kernel.tokens
         self.inputs: int = kernel.inputs
         self.outputs: int = kernel.outputs
+        self.state: int = kernel.state
         self.streams: bool = kernel.streams
         self.task: str = kernel.task
 
@@ -62,16 +55,13 @@ class Model:
         """The model of a file; BundleError if there is anything wrong with it."""
         try:
             return cls(_kernels.Model.load(os.fspath(path)))
-        except ValueError as error:
-            raise BundleError(f"{error.args[0]} ({os.fspath(path)})", error.args[1]) from None
+        except BundleError as error:
+            raise BundleError(f"{error} ({os.fspath(path)})", error.name) from None
 
     @classmethod
     def of_bytes(cls, content: bytes) -> Model:
         """The model of a file's content."""
-        try:
-            return cls(_kernels.Model.of_bytes(content))
-        except ValueError as error:
-            raise BundleError(*error.args) from None
+        return cls(_kernels.Model.of_bytes(content))
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -79,13 +69,16 @@ class Model:
         found: dict[str, Any] = json.loads(self._kernel.facts or "{}")
         return found
 
-    def run(self, x: Numbers, lengths: Numbers | None = None, threads: int = 1) -> Numbers:
+    def run(
+        self, x: Numbers, lengths: Numbers | None = None, states: Numbers | None = None, threads: int = 1
+    ) -> Numbers:
         """Whole sequences [T, B, I], or tokens [T, B], to [T, B, O]; of one [T, I], or [T], to [T, O].
 
-        `lengths` [B]: the steps of each; past them outputs are zero, and the reverse direction begins there.
+        `lengths` [B]: the steps of each; past them outputs are zero, and the reverse direction begins there. `states`
+        [B, S] float32, S = `state`: where each begins, zero if not given; it is changed to where each ended.
         """
         ends = None if lengths is None else np.ascontiguousarray(lengths, np.int64)
-        found: Numbers = self._kernel.run(self._given(x), ends, threads)
+        found: Numbers = self._kernel.run(x, ends, states, threads)
         return found
 
     def session(self, threads: int = 1) -> Session:
@@ -95,8 +88,3 @@ class Model:
     def pool(self, capacity: int, threads: int = 1) -> Pool:
         """So many streams at most."""
         return self._kernel.pool(capacity, threads)
-
-    def _given(self, x: Numbers) -> Numbers:
-        x = np.asarray(x)
-        whole = x.dtype.kind in "iu"
-        return np.ascontiguousarray(x, np.int64 if whole and self.tokens else np.float32)

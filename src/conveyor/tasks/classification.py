@@ -46,6 +46,8 @@ from conveyor.data.labelled import Parts, Reader
 from conveyor.data.records import BadRecords
 from conveyor.data.sequences import Columns, Record
 from conveyor.errors import ConveyorError
+from conveyor.interchange import modules
+from conveyor.interchange.graph import Graph
 from conveyor.nn import LSTM
 from conveyor.nn.pooling import Pooling
 from conveyor.training import confusion, files
@@ -217,6 +219,26 @@ class Network(nn.Module):
         hidden, (last, _) = self.lstm(self.dropout_input(x), lengths=lengths)
         logits: Tensor = self.output(self.dropout_output(self.pooling(hidden, last, lengths)))
         return logits
+
+
+def graph(model: Model) -> Graph:
+    """Tokens, or values as they are in the file, to logits of the classes by all steps so far."""
+    network, encoder = modules.expect(model.network, Network), encoder_of(model.config, model.facts)
+    graph = Graph(tokens=encoder.width) if encoder.kind == "text" else Graph(features=encoder.width)
+    if network.embedding is not None:
+        x = modules.embedding(graph, network.embedding)
+    elif encoder.scaling == "channel":
+        mean, deviation = (np.asarray(one, np.float32) for one in (encoder.mean, encoder.deviation))
+        x = graph.scale(0, 1 / deviation, -mean / deviation)
+    else:
+        x = 0  # scaled by the sequence's own mean and deviation, or not at all, by whoever gives it
+    x, kind = modules.recurrent(graph, x, network.lstm), network.pooling.kind
+    if kind == "attention":
+        raise ConveyorError("[export] expected a run with --pooling mean, max or last: there are no nodes for attention")
+    if kind != "last" or network.lstm.bidirectional:
+        x = graph.pool(x, "ends" if kind == "last" else kind)
+    modules.linear(graph, x, network.output)
+    return graph
 
 
 class Ensemble(nn.Module):

@@ -47,6 +47,8 @@ from conveyor.data.events import Source
 from conveyor.data.records import BadRecords
 from conveyor.data.written import NOTHING
 from conveyor.errors import ConveyorError
+from conveyor.interchange import modules
+from conveyor.interchange.graph import Graph
 from conveyor.nn import LSTM
 from conveyor.nn.frames import FrameCNN
 from conveyor.nn.segments import smoothed
@@ -318,6 +320,17 @@ class Network(nn.Module):
 def network(config: Config, facts: dict[str, Any]) -> Network:
     """The untrained network."""
     return Network(config, Coder(config, facts))
+
+
+def graph(model: Model) -> Graph:
+    """Steps of a table, as they are in the file, to logits of the labels."""
+    network, coder = modules.expect(model.network, Network), Coder(model.config, model.facts)
+    if network.frames is not None:
+        raise ConveyorError("[export] expected a run on tables: there are no nodes for the convolutions over frames")
+    graph = Graph(features=len(coder.mean))
+    x = graph.scale(0, 1 / coder.deviation, -coder.mean / coder.deviation)
+    modules.linear(graph, modules.recurrent(graph, x, network.lstm), network.output)
+    return graph
 
 
 def loss(config: Config, network: nn.Module, batch: Batch, carried: None) -> Outcome:

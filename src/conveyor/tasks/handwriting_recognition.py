@@ -46,6 +46,8 @@ from conveyor.data.lines import Line
 from conveyor.data.records import BadRecords
 from conveyor.data.written import Written
 from conveyor.errors import ConveyorError
+from conveyor.interchange import modules
+from conveyor.interchange.graph import Graph
 from conveyor.nn.ctc import Spelled, best_path, ctc_loss
 from conveyor.nn.encoder import Encoder
 from conveyor.nn.ink import ColumnCNN, InkFeatures
@@ -264,6 +266,15 @@ def network(config: Config, facts: dict[str, Any]) -> Network:
     """The untrained network."""
     coder = Coder(config, facts)
     return Network(config, len(coder.target), facts["kind"])
+
+
+def graph(model: Model) -> Graph:
+    """Features of ink, as `InkFeatures` gives them, to logits of the characters."""
+    network = modules.expect(model.network, Network)
+    modules.expect(network.features, InkFeatures, "images of lines make")
+    graph = Graph(features=network.features.size)
+    modules.linear(graph, modules.recurrent(graph, 0, network.encoder.lstm), network.output)
+    return graph
 
 
 def loss(config: Config, network: nn.Module, batch: Batch, carried: None) -> Outcome:

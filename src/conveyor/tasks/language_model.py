@@ -60,11 +60,13 @@ from conveyor.data.records import BadRecords
 from conveyor.data.streams import Batch, Streams
 from conveyor.data.tokenizer import Tokenizer
 from conveyor.errors import ConveyorError
+from conveyor.interchange import modules
+from conveyor.interchange.graph import Graph
 from conveyor.nn import LSTM, neural_cache
 from conveyor.nn.ensemble import Ensemble
 from conveyor.nn.regularisation import VariationalDropout, VariationalLSTM, word_dropout
 from conveyor.nn.sampling import draw
-from conveyor.nn.softmaxes import output_layer
+from conveyor.nn.softmaxes import Softmax, output_layer
 from conveyor.training import files
 from conveyor.training.options import (
     Count,
@@ -291,6 +293,15 @@ def lstm(config: Config) -> LSTM:
 def network(config: Config, facts: dict[str, Any]) -> Network:
     """The untrained network for a vocabulary."""
     return Network(config, len(tokenizer.from_json(facts.get("tokenizer"))))
+
+
+def graph(model: Model) -> Graph:
+    """Tokens to logits of the next, by the plain softmax."""
+    network = modules.expect(model.network, Network)
+    output = modules.expect(network.output, Softmax, "--softmaxes and --cutoffs make")
+    graph = Graph(tokens=network.embedding.num_embeddings)
+    modules.linear(graph, modules.recurrent(graph, modules.embedding(graph, network.embedding), network.lstm), output)
+    return graph
 
 
 def ensemble(networks: Sequence[nn.Module]) -> Ensemble:

@@ -60,6 +60,8 @@ from conveyor.data.midi import KEYS, Roll
 from conveyor.data.piano_rolls import Batch, batches, cut, transposed
 from conveyor.data.records import BadRecords
 from conveyor.errors import ConveyorError
+from conveyor.interchange import modules
+from conveyor.interchange.graph import Graph
 from conveyor.nn import LSTM
 from conveyor.nn.nade import NADE, decided
 from conveyor.training import files, pictures
@@ -201,6 +203,16 @@ class Network(nn.Module):
         biases = self.biases(known)
         logits: Tensor = self.nade(frames, biases[:, :KEYS], biases[:, KEYS:]) if self.nade else biases
         return logits
+
+
+def graph(model: Model) -> Graph:
+    """The keys that sound to logits of those of the next step, each by itself."""
+    network = modules.expect(model.network, Network)
+    if network.nade is not None:
+        raise ConveyorError("[export] expected a run with --head independent: there are no nodes for NADE")
+    graph = Graph(features=KEYS)
+    modules.linear(graph, modules.recurrent(graph, 0, network.lstm), network.biases)
+    return graph
 
 
 class Ensemble(nn.Module):

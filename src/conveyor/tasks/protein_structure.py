@@ -47,6 +47,8 @@ from conveyor.data.records import BadRecords
 from conveyor.data.streams import IGNORE
 from conveyor.data.structures import Structure, written
 from conveyor.errors import ConveyorError
+from conveyor.interchange import modules
+from conveyor.interchange.graph import Graph
 from conveyor.nn import LSTM
 from conveyor.training import files, scoring
 from conveyor.training import structure_picture as picture
@@ -289,6 +291,19 @@ class Network(nn.Module):
         for convolution in self.convolutions:
             x = convolution(x).relu() * within
         return x.permute(2, 0, 1)
+
+
+def graph(model: Model) -> Graph:
+    """One-hot residues and profiles, as the network takes them, to logits of three states and of eight behind them."""
+    network = modules.expect(model.network, Network)
+    if network.convolutions:
+        raise ConveyorError("[export] expected a run without --convolutions: there are no nodes for them")
+    graph = Graph(features=network.lstm.input_size)
+    x = modules.recurrent(graph, 0, network.lstm)
+    three = modules.linear(graph, x, network.three)
+    if network.eight is not None:
+        graph.concat(three, modules.linear(graph, x, network.eight))
+    return graph
 
 
 class Ensemble(nn.Module):

@@ -54,6 +54,8 @@ from conveyor.data.records import BadRecords
 from conveyor.data.sound import HOP, Recording
 from conveyor.data.written import Written
 from conveyor.errors import ConveyorError
+from conveyor.interchange import modules
+from conveyor.interchange.graph import Graph
 from conveyor.nn import LSTM
 from conveyor.nn.ctc import Spelled, best_path, ctc_loss
 from conveyor.nn.spectrogram import SpecAugment, stacked
@@ -372,6 +374,16 @@ class Network(nn.Module):
 def network(config: Config, facts: dict[str, Any]) -> Network:
     """The untrained network."""
     return Network(config, len(Coder(config, facts).target))
+
+
+def graph(model: Model) -> Graph:
+    """`--stack` frames of log-mel bands behind one another, as `sound.bands` gives them, to logits of the tokens."""
+    network, coder = modules.expect(model.network, Network), Coder(model.config, model.facts)
+    mean, deviation = (np.tile(one, network.stack) for one in (coder.mean, coder.deviation))
+    graph = Graph(features=len(mean))
+    x = graph.scale(0, 1 / deviation, -mean / deviation)
+    modules.linear(graph, modules.recurrent(graph, x, network.lstm), network.output)
+    return graph
 
 
 def loss(config: Config, network: nn.Module, batch: Batch, carried: None) -> Outcome:

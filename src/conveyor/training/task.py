@@ -4,7 +4,8 @@ A task is a module with these names; there is no class to derive from and nothin
 be there: `ensemble(networks)`, a network that gives, called as each of `networks`, what they come to together; and
 `evaluate(model, split, options)`, scores in the way that options of `conveyor evaluate` ask for, the fields of the
 dataclass `EvaluateOptions`; and `steps(model, input)`, which reads an input as `conveyor inspect` shows it, and gives
-`Steps`, a stretch of it after the other; and TYPED, true where an input is a text, which may be typed into its page.
+`Steps`, a stretch of it after the other; and TYPED, true where an input is a text, which may be typed into its page;
+and `graph(model)`, the network as the nodes that `conveyor export` writes.
 """
 
 from __future__ import annotations
