@@ -47,7 +47,10 @@ def test_inputs_and_outputs_have_names_and_any_length() -> None:
     x = graph.embedding(np.random.default_rng(0).normal(size=(7, 5)))
     modules.recurrent(graph, x, LSTM(5, 9, 2).eval())
     found = files.load_from_string(onnx.to_bytes(graph)).graph
-    shapes = {one.name: [size.dim_param or size.dim_value for size in one.type.tensor_type.shape.dim] for one in [*found.input, *found.output]}
+    shapes = {
+        one.name: [size.dim_param or size.dim_value for size in one.type.tensor_type.shape.dim]
+        for one in [*found.input, *found.output]
+    }
     assert shapes == {
         "tokens": ["T", "B"], "lengths": ["B"], "y": ["T", "B", 9],
         **{f"{state}{k}": [1, "B", 9] for k in range(2) for state in ("h0_", "c0_", "h_", "c_")},
@@ -59,9 +62,15 @@ def test_all_other_nodes(kind: Any) -> None:
     random = np.random.default_rng(0)
     graph = Graph(tokens=7)
     x = graph.norm(graph.embedding(random.normal(size=(7, 6))), random.normal(size=6), random.normal(size=6))
-    y = graph.linear(graph.pool(graph.scale(x, random.normal(size=6), random.normal(size=6)), kind), random.normal(size=(6, 6)))
+    y = graph.linear(
+        graph.pool(graph.scale(x, random.normal(size=6), random.normal(size=6)), kind), random.normal(size=(6, 6))
+    )
     both = graph.concat(graph.add(x, graph.activation(y, "relu")), graph.activation(y, "softmax"))
-    graph.linear(graph.activation(graph.activation(graph.activation(both, "tanh"), "sigmoid"), "log_softmax"), random.normal(size=(3, 12)), np.ones(3))
+    graph.linear(
+        graph.activation(graph.activation(graph.activation(both, "tanh"), "sigmoid"), "log_softmax"),
+        random.normal(size=(3, 12)),
+        np.ones(3),
+    )
     assert onnx.difference(graph, onnx.to_bytes(graph), random.integers(7, size=(13, 4)), LENGTHS) < 1e-5
 
 

@@ -35,7 +35,9 @@ class Export:
 
 def run(args: list[str]) -> None:
     """Write the file, and say what was lost and gained."""
-    if wants_help(args, "usage: conveyor export RUN [--to onnx] [--weights int8] [-o FILE]; --help behind RUN lists all"):
+    if wants_help(
+        args, "usage: conveyor export RUN [--to onnx] [--weights int8] [-o FILE]; --help behind RUN lists all"
+    ):
         return
     from conveyor.cli._parse import parse
     from conveyor.training import files
@@ -43,7 +45,9 @@ def run(args: list[str]) -> None:
     given = ["--output" if arg == "-o" else arg for arg in args[1:]]
     asked = parse(Export, given, "conveyor export RUN", Export())
     if asked.to == "onnx" and asked.weights != "float32":
-        raise ConveyorError(f"[export] --weights {asked.weights}: expected float32 with --to onnx; leave one of them out")
+        raise ConveyorError(
+            f"[export] --weights {asked.weights}: expected float32 with --to onnx; leave one of them out"
+        )
     model = tasks.load(args[0])
     graph = graph_of(model)
     path = asked.output or Path(args[0]) / FILES[asked.to]
@@ -77,7 +81,9 @@ def graph_of(model: Model) -> Graph:
 def _check(difference: float) -> None:
     """Refuse a file that does not say what the model does."""
     if not difference < AGREEMENT:
-        raise ConveyorError(f"[export] onnxruntime's results differ by {difference:.1e} of the largest; nothing was written")
+        raise ConveyorError(
+            f"[export] onnxruntime's results differ by {difference:.1e} of the largest; nothing was written"
+        )
     print(f"onnxruntime's results on the test part differ by {difference:.1e} of the largest")
 
 
@@ -97,7 +103,14 @@ def _tell(model: Model, plain: bytes, content: bytes, asked: Export) -> None:
     for kind, held_so in kinds.items():
         runtime = Runtime.of_bytes(held_so)
         step = f"{1e6 * _seconds(runtime):.1f} µs a step" if runtime.streams else ""
-        rows.append([kind, f"{len(held_so):,} bytes", step, *(f"{name} {value:.5g}" for name, value in scores.get(kind, {}).items())])
+        rows.append(
+            [
+                kind,
+                f"{len(held_so):,} bytes",
+                step,
+                *(f"{name} {value:.5g}" for name, value in scores.get(kind, {}).items()),
+            ]
+        )
     if len(rows) > 1:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import secrets
+import signal
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +34,9 @@ class Serve:
 
 def run(args: list[str]) -> None:
     """Listen until it is stopped."""
-    if wants_help(args, "usage: conveyor serve BUNDLE|RUN [--port 8000] [--host 0.0.0.0 --token …]; --help behind it lists all"):
+    if wants_help(
+        args, "usage: conveyor serve BUNDLE|RUN [--port 8000] [--host 0.0.0.0 --token …]; --help behind it lists all"
+    ):
         return
     import uvicorn
 
@@ -49,13 +52,18 @@ def run(args: list[str]) -> None:
     service = Service(_model(Path(args[0])), asked.limits, token, asked.threads)
     listening = _listening(asked.host, asked.port)
     name = f"[{asked.host}]" if ":" in asked.host else asked.host
-    print(f"http://{name}:{listening.getsockname()[1]}  (Ctrl-C ends it, when its streams have been handed back)", flush=True)
+    print(
+        f"http://{name}:{listening.getsockname()[1]}  (Ctrl-C ends it, when its streams have been handed back)",
+        flush=True,
+    )
     config = uvicorn.Config(
         service.app, log_level="warning", ws_max_size=asked.limits.message, ws="websockets-sansio", lifespan="on",
         timeout_keep_alive=30, h11_max_incomplete_event_size=1 << 16, timeout_graceful_shutdown=int(asked.limits.slow) + 5,
     )  # fmt: skip
     server = uvicorn.Server(config)
     service.watch(server)
+    for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn drains first, and then lets these have their way
+        signal.signal(number, lambda *_: None)
     server.run([listening])
 
 
@@ -80,6 +88,8 @@ def _is_loopback(host: str) -> bool:
 
 def _listening(host: str, port: int) -> socket.socket:
     try:
+        if not 0 <= port < 1 << 16:
+            raise OverflowError("ports go from 0 to 65535")
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         found = socket.socket(family, socket.SOCK_STREAM)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -87,5 +97,7 @@ def _listening(host: str, port: int) -> socket.socket:
         found.listen(2048)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ConveyorError(f"[serve] {host}:{port}: cannot listen there ({reason}); give another --port or --host") from None
+        raise ConveyorError(
+            f"[serve] {host}:{port}: cannot listen there ({reason}); give another --port or --host"
+        ) from None
     return found

@@ -43,7 +43,9 @@ class Graph:
     2
     """
 
-    def __init__(self, *, tokens: int = 0, features: int = 0, task: str = "", facts: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, *, tokens: int = 0, features: int = 0, task: str = "", facts: Mapping[str, Any] | None = None
+    ) -> None:
         self.tokens, self.features, self.task, self.facts = tokens, features, task, dict(facts or {})
         self.nodes = [Node("input", (), 1 if tokens else features)]
 
@@ -96,7 +98,9 @@ class Graph:
     @property
     def streams(self) -> bool:
         """Whether it can be read a step at a time."""
-        return all(len(node.arrays) == 1 and not node.fields["reverse"] for node in self.nodes if node.op == "recurrent")
+        return all(
+            len(node.arrays) == 1 and not node.fields["reverse"] for node in self.nodes if node.op == "recurrent"
+        )
 
     def _add(
         self, op: str, of: tuple[int, ...], width: int, fields: dict[str, Any] | None = None,

@@ -50,7 +50,9 @@ class Linear(nn.Module):
         graph = Graph(features=module.in_features)
         modules.linear(graph, 0, module)
         self.model = Model.of_bytes(to_bytes(graph, weights))
-        self.register_parameter("witness", nn.Parameter(torch.zeros(())))  # a network's device is asked of its parameters
+        self.register_parameter(
+            "witness", nn.Parameter(torch.zeros(()))
+        )  # a network's device is asked of its parameters
 
     def forward(self, x: Tensor) -> Tensor:
         """Rows [..., K] to [..., N]."""

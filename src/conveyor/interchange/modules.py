@@ -29,8 +29,8 @@ def expect(module: nn.Module, kind: type[M], maker: str = "several trainings mak
 
 
 def array(tensor: Tensor) -> np.ndarray:
-    """Its values as float32."""
-    values: np.ndarray = tensor.detach().float().cpu().numpy()
+    """Its values as float32, which later changes leave as they are."""
+    values: np.ndarray = tensor.detach().cpu().float().clone().numpy()
     return values
 
 

@@ -49,8 +49,12 @@ class Writer:
 
     def constant(self, array: np.ndarray | Sequence[int] | int, dtype: Any = None) -> str:
         """An array; whole numbers are int64."""
-        values = np.asarray(array, dtype or (np.float32 if isinstance(array, np.ndarray) and array.dtype.kind == "f" else np.int64))
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), f"{self.prefix}constant_{len(self.constants)}"))
+        values = np.asarray(
+            array, dtype or (np.float32 if isinstance(array, np.ndarray) and array.dtype.kind == "f" else np.int64)
+        )
+        self.constants.append(
+            numpy_helper.from_array(np.ascontiguousarray(values), f"{self.prefix}constant_{len(self.constants)}")
+        )
         return str(self.constants[-1].name)
 
     def named(self, source: str, name: str) -> None:
@@ -63,7 +67,10 @@ def to_bytes(graph: Graph) -> bytes:
     write, count = Writer(), 0
     given = "tokens" if graph.tokens else "features"
     kind, shape = (TensorProto.INT64, ["T", "B"]) if graph.tokens else (TensorProto.FLOAT, ["T", "B", graph.features])
-    inputs = [helper.make_tensor_value_info(given, kind, shape), helper.make_tensor_value_info("lengths", TensorProto.INT32, ["B"])]
+    inputs = [
+        helper.make_tensor_value_info(given, kind, shape),
+        helper.make_tensor_value_info("lengths", TensorProto.INT32, ["B"]),
+    ]
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["T", "B", graph.nodes[-1].width])]
     names = [given]
     for node in graph.nodes[1:]:
@@ -80,7 +87,9 @@ def to_bytes(graph: Graph) -> bytes:
             names.append(_plain(write, of, node))
     write.named(_ended(write, names[-1]), "y")
     body = helper.make_graph(write.nodes, "conveyor", inputs, outputs, write.constants)
-    model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR, producer_name="conveyor")
+    model = helper.make_model(
+        body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR, producer_name="conveyor"
+    )
     onnx.checker.check_model(model, full_check=True)
     content: bytes = model.SerializeToString()
     return content
@@ -96,7 +105,10 @@ def _states(node: Node, k: int) -> list[tuple[str, str, int]]:
 def _plain(write: Writer, of: list[str], node: Node) -> str:
     """All but the recurrent ones."""
     own = node.arrays[0] if node.arrays else {}
-    constant = {name: write.constant(array.T if node.op == "linear" and array.ndim == 2 else array) for name, array in own.items()}
+    constant = {
+        name: write.constant(array.T if node.op == "linear" and array.ndim == 2 else array)
+        for name, array in own.items()
+    }
     if node.op == "embedding":
         return write("Gather", constant["weight"], of[0])
     if node.op == "linear":
@@ -107,7 +119,13 @@ def _plain(write: Writer, of: list[str], node: Node) -> str:
     if node.op == "scale":
         return write("Add", write("Mul", of[0], constant["weight"]), constant["bias"])
     if node.op == "activation":
-        kinds = {"relu": "Relu", "tanh": "Tanh", "sigmoid": "Sigmoid", "softmax": "Softmax", "log_softmax": "LogSoftmax"}
+        kinds = {
+            "relu": "Relu",
+            "tanh": "Tanh",
+            "sigmoid": "Sigmoid",
+            "softmax": "Softmax",
+            "log_softmax": "LogSoftmax",
+        }
         kind = node.fields["kind"]
         return write(kinds[kind], of[0], **({"axis": -1} if "softmax" in kind else {}))
     if node.op == "add":
@@ -127,7 +145,9 @@ def _pool(write: Writer, x: str, kind: str, width: int) -> str:
         )
         return write("Concat", ahead, write("Expand", behind, write("Shape", ahead)), axis=-1)
     if kind == "mean":
-        steps = write("CumSum", write("ConstantOfShape", write("Shape", x), value=_one(1.0)), write.constant(np.array(0)))
+        steps = write(
+            "CumSum", write("ConstantOfShape", write("Shape", x), value=_one(1.0)), write.constant(np.array(0))
+        )
         return write("Div", write("CumSum", x, write.constant(np.array(0))), steps)
     inner = Writer(f"{x}_")
     inner.named(inner("Max", "most", "now"), "next")
@@ -138,7 +158,9 @@ def _pool(write: Writer, x: str, kind: str, width: int) -> str:
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", width]) for name in ("next", "shown")],
     )  # fmt: skip
     sizes = write("Shape", x, start=1)
-    return write("Scan", write("ConstantOfShape", sizes, value=_one(-3.4e38)), x, outputs=2, body=body, num_scan_inputs=1)[1]
+    return write(
+        "Scan", write("ConstantOfShape", sizes, value=_one(-3.4e38)), x, outputs=2, body=body, num_scan_inputs=1
+    )[1]
 
 
 def _one(value: float) -> onnx.TensorProto:
@@ -194,7 +216,13 @@ def _operator(write: Writer, x: str, node: Node, variant: Variant | None, states
     if cell.startswith("rnn"):
         attributes["activations"] = ["Relu" if cell == "rnn_relu" else "Tanh"] * D
     weights = [write.constant(np.stack([placed(own[name]) for own in node.arrays])) for name in ("w_ih", "w_hh")]
-    inputs = [x, *weights, write.constant(np.stack([bias(own) for own in node.arrays])), "lengths", *(before for before, *_ in states)]
+    inputs = [
+        x,
+        *weights,
+        write.constant(np.stack([bias(own) for own in node.arrays])),
+        "lengths",
+        *(before for before, *_ in states),
+    ]
     if variant:
         attributes |= _activations(variant, D) | ({"clip": variant.clip} if variant.clip else {})
         attributes["input_forget"] = int(variant.coupled)
@@ -225,8 +253,19 @@ def _scanned(write: Writer, x: str, node: Node, variant: Variant, states: list[t
     """Each direction by a Scan; the reverse one over rows turned round at their own ends."""
     there, sides, lasts = write("Unsqueeze", _there(write, x), write.constant([2])), [], []
     for d, own in enumerate(node.arrays):
-        turned = (lambda y: write("ReverseSequence", y, write("Cast", "lengths", to=TensorProto.INT64), batch_axis=1, time_axis=0)) if d else (lambda y: y)
-        first = [write("Squeeze", write("Slice", before, *(write.constant([n]) for n in (d, d + 1, 0))), write.constant([0])) for before, *_ in states]
+        turned = (
+            (
+                lambda y: write(
+                    "ReverseSequence", y, write("Cast", "lengths", to=TensorProto.INT64), batch_axis=1, time_axis=0
+                )
+            )
+            if d
+            else (lambda y: y)
+        )
+        first = [
+            write("Squeeze", write("Slice", before, *(write.constant([n]) for n in (d, d + 1, 0))), write.constant([0]))
+            for before, *_ in states
+        ]
         body = _step(Writer(f"{x}_{d}_"), own, variant, node.fields["hidden_size"], node.fields["rates"])
         h, c, y = write("Scan", *first, turned(x), there, outputs=3, body=body, num_scan_inputs=2)
         sides.append(turned(y))
@@ -236,18 +275,32 @@ def _scanned(write: Writer, x: str, node: Node, variant: Variant, states: list[t
     return write("Concat", *sides, axis=-1)
 
 
-def _step(write: Writer, own: dict[str, np.ndarray], variant: Variant, H: int, rates: Sequence[float]) -> onnx.GraphProto:
+def _step(
+    write: Writer, own: dict[str, np.ndarray], variant: Variant, H: int, rates: Sequence[float]
+) -> onnx.GraphProto:
     """h, c, x_t and whether there is a step, to h, c and the output: `conveyor.equations.variant_step`."""
     gates, doors = variant.gates, variant.doors
     R, P = own["w_hh"].shape[1], len(own["w_hr"]) if "w_hr" in own else H
     vectors = own.get("vectors", np.zeros(0, np.float32))
-    peepholes = dict(zip(doors, np.split(vectors[: len(doors) * H], max(1, len(doors))), strict=False)) if variant.peepholes else {}
-    norms = np.split(vectors[len(peepholes) * H :], np.cumsum([len(gates) * H, len(gates) * H, H])) if variant.layer_norm else []
+    peepholes = (
+        dict(zip(doors, np.split(vectors[: len(doors) * H], max(1, len(doors))), strict=False))
+        if variant.peepholes
+        else {}
+    )
+    norms = (
+        np.split(vectors[len(peepholes) * H :], np.cumsum([len(gates) * H, len(gates) * H, H]))
+        if variant.layer_norm
+        else []
+    )
     rate = dict(zip(variant.noise, rates, strict=True))
     of_gate, of_candidate, of_belt = (lambda z, one=one: _squashed(write, z, one) for one in variant.squashes)
 
     def bounded(z: str, bound: float | None) -> str:
-        return write("Clip", z, write.constant(np.array(-bound, np.float32)), write.constant(np.array(bound, np.float32))) if bound else z
+        return (
+            write("Clip", z, write.constant(np.array(-bound, np.float32)), write.constant(np.array(bound, np.float32)))
+            if bound
+            else z
+        )
 
     def normal(z: str, weight: np.ndarray, bias: np.ndarray | None = None) -> str:
         shift = np.zeros_like(weight) if bias is None else bias
@@ -264,14 +317,20 @@ def _step(write: Writer, own: dict[str, np.ndarray], variant: Variant, H: int, r
         of_x, of_h = normal(of_x, norms[0]), normal(of_h, norms[1])
     nothing = np.zeros(len(own["w_ih"]), np.float32)
     sums = write("Add", write("Add", of_x, of_h), write.constant(own.get("b_ih", nothing) + own.get("b_hh", nothing)))
-    parts = [sums] if len(gates) == 1 else write("Split", sums, write.constant([H] * len(gates)), outputs=len(gates), axis=-1)
+    parts = (
+        [sums]
+        if len(gates) == 1
+        else write("Split", sums, write.constant([H] * len(gates)), outputs=len(gates), axis=-1)
+    )
     z = dict(zip(gates, parts, strict=True))
     one = write.constant(np.ones(H, np.float32)) if {"i", "f", "o"} - {*gates} else ""
 
     def door(gate: str, belt: str) -> str:
         if gate not in z:
             return one
-        seen = write("Add", z[gate], write("Mul", belt, write.constant(peepholes[gate]))) if gate in peepholes else z[gate]
+        seen = (
+            write("Add", z[gate], write("Mul", belt, write.constant(peepholes[gate]))) if gate in peepholes else z[gate]
+        )
         return str(of_gate(bounded(seen, variant.clip)))
 
     i = door("i", "c")
@@ -309,7 +368,12 @@ def _squashed(write: Writer, z: str, one: Squash) -> str:
         return str(write("Add", write("Mul", z, number(a)), number(b)))
     if one.name == "scaled-tanh":
         return str(write("Mul", write("Tanh", write("Mul", z, number(b))), number(a)))
-    attributes = {"leaky-relu": {"alpha": a}, "thresholded-relu": {"alpha": a}, "elu": {"alpha": a}, "hard-sigmoid": {"alpha": a, "beta": b}}
+    attributes = {
+        "leaky-relu": {"alpha": a},
+        "thresholded-relu": {"alpha": a},
+        "elu": {"alpha": a},
+        "hard-sigmoid": {"alpha": a, "beta": b},
+    }
     return str(write(ACTIVATIONS[one.name], z, **attributes.get(one.name, {})))
 
 

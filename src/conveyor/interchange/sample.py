@@ -44,7 +44,9 @@ def of_run(model: Any, graph: Graph) -> tuple[np.ndarray, np.ndarray]:
     finally:
         hook.remove()
     if not caught or caught[0].dim() != (2 if graph.tokens else 3):
-        raise ConveyorError("[export] the test part gives no sequences to check with; score and check the export by hand")
+        raise ConveyorError(
+            "[export] the test part gives no sequences to check with; score and check the export by hand"
+        )
     x = caught[0][:STEPS, :ROWS].numpy()
     scale = graph.nodes[1]
     if scale.op == "scale":

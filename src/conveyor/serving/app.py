@@ -41,7 +41,9 @@ class Service:
         self.going = False
         self.loop: asyncio.AbstractEventLoop | None = None
         self.registry = registry = CollectorRegistry()
-        self.requests = Counter("conveyor_requests", "Requests by path and status.", ["path", "status"], registry=registry)
+        self.requests = Counter(
+            "conveyor_requests", "Requests by path and status.", ["path", "status"], registry=registry
+        )
         self.errors = Counter("conveyor_stream_errors", "Streams closed for a reason.", ["reason"], registry=registry)
         self.steps = Counter("conveyor_steps", "Steps of streams.", registry=registry)
         self.seconds = Histogram(
@@ -108,7 +110,9 @@ class Service:
             rows = [self._rows(one) for one in _sequences(body)]
             steps = sum(map(len, rows))
             if steps > self.limits.steps:
-                return self._answer(request, {"error": f"expected at most {self.limits.steps:,} steps, got {steps:,}"}, 413)
+                return self._answer(
+                    request, {"error": f"expected at most {self.limits.steps:,} steps, got {steps:,}"}, 413
+                )
             outputs = await run_in_threadpool(self._predict, rows)
         except (ConveyorError, ValueError) as error:
             return self._answer(request, {"error": _said(error)}, 400)
@@ -125,7 +129,13 @@ class Service:
     async def about(self, request: Request) -> Response:
         """What the model reads and gives."""
         model = self.model
-        about = {"task": model.task, "tokens": model.tokens, "inputs": model.inputs, "outputs": model.outputs, "streams": model.streams}
+        about = {
+            "task": model.task,
+            "tokens": model.tokens,
+            "inputs": model.inputs,
+            "outputs": model.outputs,
+            "streams": model.streams,
+        }
         return self._answer(request, about)
 
     async def health(self, request: Request) -> Response:
@@ -231,7 +241,9 @@ class Service:
             rows = self._rows(np.frombuffer(content, "<i8") if len(content) % 8 == 0 else None)
         else:
             width = 4 * self.model.inputs
-            rows = self._rows(np.frombuffer(content, "<f4").reshape(-1, self.model.inputs) if len(content) % width == 0 else None)
+            rows = self._rows(
+                np.frombuffer(content, "<f4").reshape(-1, self.model.inputs) if len(content) % width == 0 else None
+            )
         if len(rows) > self.limits.steps:
             raise ConveyorError(f"[stream] expected at most {self.limits.steps:,} steps a message, got {len(rows):,}")
         return rows
@@ -244,9 +256,17 @@ class Service:
             rows = np.asarray(given)
         except ValueError:
             rows = np.zeros(())
-        fits = rows.ndim == 1 and rows.dtype.kind == "i" if tokens else rows.ndim == 2 and rows.shape[1] == I and rows.dtype.kind in "if"
+        fits = (
+            rows.ndim == 1 and rows.dtype.kind == "i"
+            if tokens
+            else rows.ndim == 2 and rows.shape[1] == I and rows.dtype.kind in "if"
+        )
         fits = fits or (isinstance(given, list) and not given)
-        if not fits or not np.isfinite(rows).all() or (tokens and len(rows) and not (0 <= rows.min() and rows.max() < tokens)):
+        if (
+            not fits
+            or not np.isfinite(rows).all()
+            or (tokens and len(rows) and not (0 <= rows.min() and rows.max() < tokens))
+        ):
             raise ConveyorError(f"[input] expected {wanted}")
         if not len(rows):
             return np.zeros((0,) if tokens else (0, I), np.int64 if tokens else np.float32)

@@ -15,8 +15,13 @@ def description(model: Model, limits: Limits, locked: bool) -> dict[str, Any]:
     row = {"type": "array", "items": number, "minItems": model.inputs, "maxItems": model.inputs}
     step = {"type": "integer", "minimum": 0, "maximum": model.tokens - 1} if model.tokens else row
     sequence = {"type": "array", "items": step, "maxItems": limits.steps}
-    outputs = {"type": "array", "items": {"type": "array", "items": number, "minItems": model.outputs, "maxItems": model.outputs}}
-    error = _json({"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}, "What is wrong.")
+    outputs = {
+        "type": "array",
+        "items": {"type": "array", "items": number, "minItems": model.outputs, "maxItems": model.outputs},
+    }
+    error = _json(
+        {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]}, "What is wrong."
+    )
     asked = _object("sequences", {"type": "array", "items": sequence, "minItems": 1})
     predict = {
         "summary": "Outputs of whole sequences, step by step; nothing is remembered.",
@@ -32,7 +37,10 @@ def description(model: Model, limits: Limits, locked: bool) -> dict[str, Any]:
         "/ready": "Whether it takes more: 200, else 503.",
         "/openapi.json": "This.",
     }
-    paths = {path: {"get": {"summary": summary, "responses": {"200": _json({"type": "object"}, summary)}}} for path, summary in told.items()}
+    paths = {
+        path: {"get": {"summary": summary, "responses": {"200": _json({"type": "object"}, summary)}}}
+        for path, summary in told.items()
+    }
     metrics = {"get": {"summary": "Prometheus.", "responses": {"200": {"description": "Text."}}}}
     security = {"security": [{"token": []}]} if locked else {}
     return {

@@ -234,7 +234,9 @@ def graph(model: Model) -> Graph:
         x = 0  # scaled by the sequence's own mean and deviation, or not at all, by whoever gives it
     x, kind = modules.recurrent(graph, x, network.lstm), network.pooling.kind
     if kind == "attention":
-        raise ConveyorError("[export] expected a run with --pooling mean, max or last: there are no nodes for attention")
+        raise ConveyorError(
+            "[export] expected a run with --pooling mean, max or last: there are no nodes for attention"
+        )
     if kind != "last" or network.lstm.bidirectional:
         x = graph.pool(x, "ends" if kind == "last" else kind)
     modules.linear(graph, x, network.output)
