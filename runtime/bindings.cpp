@@ -312,7 +312,8 @@ void bind_runtime(nb::module_& m) {
     } catch (const Refused& refused) {
       const bool of_file = std::strncmp(refused.what(), "[bundle]", 8) == 0;
       const nb::object type = nb::module_::import_("conveyor.errors").attr(of_file ? "BundleError" : "ConveyorError");
-      const nb::object arguments = of_file ? nb::make_tuple(refused.what(), refused.name) : nb::make_tuple(refused.what());
+      const nb::object said = nb::steal(PyUnicode_DecodeUTF8(refused.what(), static_cast<Py_ssize_t>(std::strlen(refused.what())), "replace"));
+      const nb::object arguments = of_file ? nb::make_tuple(said, refused.name) : nb::make_tuple(said);
       PyErr_SetObject(type.ptr(), arguments.ptr());
     }
   });

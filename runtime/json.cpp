@@ -25,7 +25,7 @@ std::string Json::string() {
   const auto put = [&](unsigned code) {
     if (code < 0x80) return text += static_cast<char>(code), void();
     const int more = code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
-    text += static_cast<char>((0xf00 >> more & 0xff) | code >> 6 * more);
+    text += static_cast<char>((0xf0 << (3 - more) & 0xff) | code >> 6 * more);
     for (int n = more; n-- > 0;) text += static_cast<char>(0x80 | (code >> 6 * n & 0x3f));
   };
   for (;;) {
