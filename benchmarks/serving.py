@@ -91,7 +91,14 @@ class Load:
 
 def memory(pid: int) -> float:
     """MB that a process holds."""
-    return int(next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
+    return (
+        int(
+            next(
+                line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS")
+            ).split()[1]
+        )
+        / 1024
+    )
 
 
 async def run(load: Load, pid: int, streams: int, seconds: float) -> list[float]:
@@ -130,8 +137,12 @@ def main() -> None:
     if load.wrong or load.lost or ended:
         sys.exit(f"{load.wrong} answers were wrong, {load.lost} streams were lost, the server ended with {ended}")
     p50, p99, p999 = (1000 * float(np.quantile(load.times, q)) for q in (0.5, 0.99, 0.999))
-    print(f"{len(load.times):,} steps of {asked.streams - asked.streams // 10} streams in {asked.seconds:g} s, {load.bad} bad clients among them")
-    print(f"{len(load.times) / asked.seconds:,.0f} steps/s; {p50:.2f} ms median, {p99:.2f} ms p99, {p999:.2f} ms p99.9; none wrong, none lost")
+    print(
+        f"{len(load.times):,} steps of {asked.streams - asked.streams // 10} streams in {asked.seconds:g} s, {load.bad} bad clients among them"
+    )
+    print(
+        f"{len(load.times) / asked.seconds:,.0f} steps/s; {p50:.2f} ms median, {p99:.2f} ms p99, {p999:.2f} ms p99.9; none wrong, none lost"
+    )
     print(f"server: {', '.join(f'{one:.0f}' for one in held)} MB at the start, after a third, two thirds, at the end")
 
 

@@ -122,7 +122,11 @@ def main() -> None:
             if file.stat().st_size < 1 << 16:
                 (Path(folder) / file.name).write_bytes(file.read_bytes())
         seconds = int(60 * asked.minutes)
-        atheris.Setup([sys.argv[0], f"-max_total_time={seconds}", "-max_len=8192", "-rss_limit_mb=2048", folder], one, custom_mutator=mutated)
+        atheris.Setup(
+            [sys.argv[0], f"-max_total_time={seconds}", "-max_len=8192", "-rss_limit_mb=2048", folder],
+            one,
+            custom_mutator=mutated,
+        )
         atheris.Fuzz()
 
 

@@ -56,7 +56,10 @@ def test_any_part_exchanged(first: int, count: int, other: bytes) -> None:
     survives(SOUND[:first] + other + SOUND[first + count :])
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.floats() | st.integers(-9, 99) | st.text(max_size=5), lambda x: st.lists(x, max_size=4) | st.dictionaries(st.text(max_size=5), x, max_size=4))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers(-9, 99) | st.text(max_size=5),
+    lambda x: st.lists(x, max_size=4) | st.dictionaries(st.text(max_size=5), x, max_size=4),
+)
 
 
 @settings(max_examples=300, deadline=None)
@@ -66,7 +69,9 @@ def test_any_value_in_the_description(data: st.DataObject) -> None:
     length = struct.unpack("<Q", SOUND[:8])[0]
     header = json.loads(SOUND[8 : 8 + length])
     about = json.loads(header["__metadata__"]["conveyor"])
-    place = data.draw(st.sampled_from([about, *about["nodes"], *(one for name, one in header.items() if name != "__metadata__")]))
+    place = data.draw(
+        st.sampled_from([about, *about["nodes"], *(one for name, one in header.items() if name != "__metadata__")])
+    )
     place[data.draw(st.sampled_from(sorted(place)))] = data.draw(JSON)
     header["__metadata__"]["conveyor"] = json.dumps(about)
     text = json.dumps(header).encode()

@@ -33,7 +33,17 @@ def compiler() -> list[str]:
 
 def compiled(source: Path, folder: Path) -> Path:
     program = folder / source.stem
-    flags = ["-O1", "-Wall", "-Wextra", "-Werror", f"-I{INCLUDE}", str(source), str(LIBRARY), f"-Wl,-rpath,{LIBRARY.parent}", "-ldl"]
+    flags = [
+        "-O1",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        f"-I{INCLUDE}",
+        str(source),
+        str(LIBRARY),
+        f"-Wl,-rpath,{LIBRARY.parent}",
+        "-ldl",
+    ]
     subprocess.run([*compiler(), *flags, "-o", str(program)], check=True)
     return program
 

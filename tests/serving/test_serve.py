@@ -121,7 +121,9 @@ def test_what_is_told(address: str) -> None:
     assert status == 200
     assert said["openapi"].startswith("3.1")
     assert {"/predict", "/model", "/health", "/ready", "/metrics", "/openapi.json"} == {*said["paths"]}
-    sequence = said["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]["sequences"]
+    sequence = said["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"][
+        "sequences"
+    ]
     assert sequence["items"]["items"]["minItems"] == I
     assert 'conveyor_requests_total{path="/health",status="200"}' in ask(address, "/metrics")[1]
 

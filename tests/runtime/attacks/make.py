@@ -36,7 +36,15 @@ class File:
             "tokens": 6,
             "nodes": [
                 {"op": "embedding", "of": [0], "weight": "e"},
-                {"op": "recurrent", "of": [1], "cell": "lstm", "reverse": False, "options": [], "rates": [], "directions": [own]},
+                {
+                    "op": "recurrent",
+                    "of": [1],
+                    "cell": "lstm",
+                    "reverse": False,
+                    "options": [],
+                    "rates": [],
+                    "directions": [own],
+                },
                 {"op": "linear", "of": [2], "weight": "w", "bias": "b"},
             ],
             "facts": {"letters": "abcdef"},

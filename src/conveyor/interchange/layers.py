@@ -1,0 +1,144 @@
+"""Recurrent layers out of files of other libraries, and into them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conveyor.errors import ConveyorError
+from conveyor.nn import GRU, LSTM, RNN
+from conveyor.variant import Activation, Variant
+
+Layer: TypeAlias = LSTM | GRU | RNN
+Layers: TypeAlias = dict[str, Layer]
+"""By the names they have in the file."""
+KINDS = {4: "LSTM", 3: "GRU", 1: "RNN"}
+"""By gates."""
+
+
+def read(path: Path) -> Layers:
+    """The recurrent layers of a file: ONNX (.onnx), Keras 3 (.keras, .weights.h5), or a state dict of torch
+    (.safetensors). ConveyorError for a file that is none of them, has none, or has one that is not to be had here."""
+    if not path.is_file():
+        raise ConveyorError(f"[import] {path}: there is no such file")
+    name = path.name.lower()
+    if name.endswith(".onnx"):
+        from conveyor.interchange import onnx_layers
+
+        found = onnx_layers.read(path)
+    elif name.endswith((".keras", ".h5")):
+        from conveyor.interchange import keras
+
+        found = keras.read(path)
+    elif name.endswith(".safetensors"):
+        from conveyor.interchange import torch_state
+
+        found = torch_state.read(path)
+    elif name.endswith((".pt", ".pth", ".bin", ".ckpt")):
+        raise ConveyorError(
+            f"[import] {path}: a file of torch.save is a program, which is not run here; write its state dict by "
+            "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
+        )
+    else:
+        raise ConveyorError(f"[import] {path}: expected .onnx, .keras, .weights.h5 or .safetensors")
+    if not found:
+        raise ConveyorError(f"[import] {path}: expected an LSTM, a GRU or an RNN among its layers, got none")
+    return found
+
+
+def write(path: Path, layers: Layers) -> None:
+    """The layers as a state dict of torch (.safetensors) or as weights of Keras 3 (.weights.h5)."""
+    from conveyor.training import files
+
+    if path.name.endswith(".weights.h5"):
+        from conveyor.interchange import keras
+
+        files.write(path, keras.to_bytes(layers))
+    elif path.suffix == ".safetensors":
+        from conveyor.interchange import torch_state
+
+        files.write(path, torch_state.to_bytes(layers))
+    else:
+        raise ConveyorError(f"[import] {path}: expected a name that ends in .safetensors or .weights.h5")
+
+
+def layer(
+    kind: str,
+    directions: Sequence[dict[str, np.ndarray]],
+    *,
+    nonlinearity: str = "tanh",
+    variant: Variant | None = None,
+) -> Layer:
+    """A layer with the arrays of each direction, by their names in torch without the layer's: weight_ih [G H, I],
+    weight_hh [G H, P], bias_ih, bias_hh, weight_hr, weight_ch of peepholes; all in the order of torch's gates."""
+    first = directions[0]
+    gates = len(variant.gates) if variant else next(count for count, name in KINDS.items() if name == kind)
+    H, I = len(first["weight_ih"]) // gates, first["weight_ih"].shape[1]
+    options = {"bias": "bias_ih" in first, "bidirectional": len(directions) == 2}
+    found: Layer
+    if kind == "LSTM":
+        size = len(first["weight_hr"]) if "weight_hr" in first else 0
+        found = LSTM(I, H, proj_size=size, variant=variant or "lstm", **options)
+    elif kind == "GRU":
+        found = GRU(I, H, **options)
+    else:
+        found = RNN(I, H, nonlinearity=nonlinearity, **options)
+    state = {
+        f"{name}_l0{'_reverse' if d else ''}": torch.from_numpy(np.array(array, np.float32))
+        for d, own in enumerate(directions)
+        for name, array in own.items()
+    }
+    found.load_state_dict(state)
+    return found.eval()
+
+
+def chained(layers: Layers) -> list[Layer]:
+    """The layers as one network, each over the outputs of the one before; ConveyorError where they do not fit."""
+    found = [*layers.values()]
+    for (name, below), (other, above) in zip(layers.items(), [*layers.items()][1:], strict=False):
+        width = (getattr(below, "proj_size", 0) or below.hidden_size) * (1 + below.bidirectional)
+        if above.input_size != width:
+            raise ConveyorError(
+                f"[import] {other} reads {above.input_size} features, {name} before it gives {width}: they are no chain; "
+                "write them as .safetensors, each by its name"
+            )
+    return found
+
+
+def described(name: str, one: Layer) -> str:
+    """A line for people."""
+    variant = getattr(one, "variant", "lstm")
+    sizes = f"{one.input_size} → {one.hidden_size}" + (f" → {one.proj_size}" if getattr(one, "proj_size", 0) else "")
+    more = [f"{one.num_layers} layers"] * (one.num_layers > 1) + ["both directions"] * one.bidirectional
+    more += ["without biases"] * (not one.bias) + ([_changes(variant)] if variant != "lstm" else [])
+    return f"{name}: {type(one).__name__} {', '.join([sizes, *more])}"
+
+
+def _changes(variant: str | Variant) -> str:
+    if isinstance(variant, str):
+        return variant
+    plain = Variant()
+    return ", ".join(f"{name}={value}" for name, value in vars(variant).items() if value != getattr(plain, name))
+
+
+def reordered(array: np.ndarray, order: Sequence[int], axis: int = 0) -> np.ndarray:
+    """The parts of an axis, of which part n comes from place order[n]."""
+    parts = np.split(array, len(order), axis)
+    return np.concatenate([parts[place] for place in order], axis)
+
+
+def activated(gate: Activation, candidate: Activation, belt: Activation, **more: object) -> Variant | None:
+    """The variant of these activations; None if it is the LSTM itself."""
+    found = Variant(gate_activation=gate, input_activation=candidate, output_activation=belt, **more)  # type: ignore[arg-type]
+    return None if found == Variant() else found
+
+
+def as_array(tensor: Tensor) -> np.ndarray:
+    """Its values."""
+    values: np.ndarray = tensor.detach().float().cpu().numpy()
+    return values
