@@ -4,7 +4,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
-KERNELS := $(wildcard kernels/*.cpp kernels/*.hpp)
+KERNELS := $(wildcard kernels/*.cpp kernels/*.hpp runtime/*.cpp runtime/*.hpp runtime/*.h runtime/*.c)
 ARGS ?=
 
 .DEFAULT_GOAL := help

@@ -2,9 +2,9 @@
 
     python benchmarks/serving.py [BUNDLE] [--streams 200] [--seconds 60] [--hidden-size 256]
 
-Every answer is compared with that of `Model.run` on the whole sequence. Printed: steps a second, the median and the 99th
-percentile of the time from a step's message to its answer, lost and wrong answers, and the server's memory at the start,
-after a third, and at the end. Clients and server share the machine.
+Every answer is compared with that of `Model.run` on the whole sequence. Printed: steps a second, the median and the
+99th percentile of the time from a step's message to its answer, lost and wrong answers, and the server's memory at the
+start, after a third, and at the end. Clients and server share the machine.
 """
 
 import argparse
@@ -46,8 +46,8 @@ class Load:
 
     def __init__(self, file: Path, address: str, pause: float) -> None:
         model = Model.load(file)
-        random = np.random.default_rng(1)
-        self.x = random.normal(size=(STEPS, model.inputs)).astype("<f4")
+        self.random = np.random.default_rng(1)
+        self.x = self.random.normal(size=(STEPS, model.inputs)).astype("<f4")
         self.expected, self.address, self.pause = model.run(self.x), address, pause
         self.times: list[float] = []
         self.wrong = self.lost = self.bad = 0
@@ -62,7 +62,7 @@ class Load:
                         row = np.frombuffer(await socket.recv(), "<f4")
                         self.times.append(time.perf_counter() - start)
                         self.wrong += not np.array_equal(row, self.expected[t])
-                        await asyncio.sleep(self.pause * np.random.random() * 2)
+                        await asyncio.sleep(self.pause * self.random.random() * 2)
                         if time.monotonic() > until:
                             return
             except (ConnectionClosed, OSError, TimeoutError):
@@ -138,10 +138,12 @@ def main() -> None:
         sys.exit(f"{load.wrong} answers were wrong, {load.lost} streams were lost, the server ended with {ended}")
     p50, p99, p999 = (1000 * float(np.quantile(load.times, q)) for q in (0.5, 0.99, 0.999))
     print(
-        f"{len(load.times):,} steps of {asked.streams - asked.streams // 10} streams in {asked.seconds:g} s, {load.bad} bad clients among them"
+        f"{len(load.times):,} steps of {asked.streams - asked.streams // 10} streams in {asked.seconds:g} s, "
+        f"{load.bad} bad clients among them"
     )
     print(
-        f"{len(load.times) / asked.seconds:,.0f} steps/s; {p50:.2f} ms median, {p99:.2f} ms p99, {p999:.2f} ms p99.9; none wrong, none lost"
+        f"{len(load.times) / asked.seconds:,.0f} steps/s; {p50:.2f} ms median, {p99:.2f} ms p99, {p999:.2f} ms p99.9; "
+        "none wrong, none lost"
     )
     print(f"server: {', '.join(f'{one:.0f}' for one in held)} MB at the start, after a third, two thirds, at the end")
 

@@ -1,5 +1,7 @@
 // The kernels as the Python module conveyor._kernels. Arrays come by DLPack from torch or numpy alike; everything is
 // checked here, and nothing below checks again.
+#include "../runtime/bindings.hpp"
+
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
@@ -12,7 +14,6 @@
 
 #include "layer.hpp"
 #include "memory.hpp"
-#include "../runtime/bindings.hpp"
 #include "threads.hpp"
 
 namespace nb = nanobind;

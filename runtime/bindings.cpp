@@ -19,7 +19,9 @@ using Features = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
 using Tokens = nb::ndarray<const std::int64_t, nb::c_contig, nb::device::cpu>;
 using Held = std::shared_ptr<const Model>;
 
-[[noreturn]] void refuse(const char* name, const std::string& why) { throw Refused(name, std::string("[runtime] ") + why); }
+[[noreturn]] void refuse(const char* name, const std::string& why) {
+  throw Refused(name, std::string("[runtime] ") + why);
+}
 
 template <class Array>
 std::string shape_of(const Array& array) {
@@ -31,7 +33,8 @@ std::string shape_of(const Array& array) {
 void check_tokens(const Model& model, const std::int64_t* tokens, std::size_t count) {
   for (std::size_t n = 0; n < count; ++n)
     if (tokens[n] < 0 || tokens[n] >= model.tokens)
-      refuse("input", "tokens: expected 0 to " + std::to_string(model.tokens - 1) + ", got " + std::to_string(tokens[n]));
+      refuse("input",
+             "tokens: expected 0 to " + std::to_string(model.tokens - 1) + ", got " + std::to_string(tokens[n]));
 }
 
 // Any array as the model takes it: tokens if they are whole numbers and it reads tokens, else floats.
@@ -101,13 +104,16 @@ int threads_of(int threads) {
 using States = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 template <class Array>
-nb::object run(const Held& model, const Array& x, const std::optional<Tokens>& lengths, const std::optional<States>& moved, int threads) {
+nb::object run(const Held& model, const Array& x, const std::optional<Tokens>& lengths,
+               const std::optional<States>& moved, int threads) {
   const std::size_t dims = x.ndim() - (model->tokens ? 0 : 1);
-  if (x.ndim() < 1 || dims < 1 || dims > 2) refuse("input", "expected a sequence, or a batch [T, B] of them, got " + shape_of(x));
+  if (x.ndim() < 1 || dims < 1 || dims > 2)
+    refuse("input", "expected a sequence, or a batch [T, B] of them, got " + shape_of(x));
   const std::size_t T = x.shape(0), B = dims == 2 ? x.shape(1) : 1, O = static_cast<std::size_t>(model->outputs());
   const Given given = dims == 2 ? Given(*model, x, {T, B}) : Given(*model, x, {T});
   if (lengths) {
-    if (lengths->ndim() != 1 || lengths->shape(0) != B) refuse("lengths", "expected one a sequence, [" + std::to_string(B) + "], got " + shape_of(*lengths));
+    if (lengths->ndim() != 1 || lengths->shape(0) != B)
+      refuse("lengths", "expected one a sequence, [" + std::to_string(B) + "], got " + shape_of(*lengths));
     for (std::size_t b = 0; b < B; ++b)
       if (lengths->data()[b] < 0 || lengths->data()[b] > static_cast<std::int64_t>(T))
         refuse("lengths", "expected 0 to " + std::to_string(T) + ", got " + std::to_string(lengths->data()[b]));
@@ -122,8 +128,8 @@ nb::object run(const Held& model, const Array& x, const std::optional<Tokens>& l
     std::vector<float> zeros(moved ? 0 : B * each + 1);
     std::vector<float*> rows(B);
     for (std::size_t b = 0; b < B; ++b) rows[b] = (moved ? moved->data() : zeros.data()) + b * each;
-    const float* const found = executor.run(static_cast<long>(T), static_cast<long>(B), given.features, given.tokens, rows.data(),
-                                            lengths ? lengths->data() : nullptr);
+    const float* const found = executor.run(static_cast<long>(T), static_cast<long>(B), given.features, given.tokens,
+                                            rows.data(), lengths ? lengths->data() : nullptr);
     std::memcpy(y.data, found, T * B * O * sizeof(float));
   }
   return y.array;
@@ -140,7 +146,8 @@ nb::object state_array(const float* state, std::size_t count) {
 }
 
 void restore(float* state, std::size_t count, const Features& given) {
-  if (given.ndim() != 1 || given.shape(0) != count) refuse("state", "expected [" + std::to_string(count) + "], got " + shape_of(given));
+  if (given.ndim() != 1 || given.shape(0) != count)
+    refuse("state", "expected [" + std::to_string(count) + "], got " + shape_of(given));
   for (std::size_t n = 0; n < count; ++n)
     if (!(given.data()[n] - given.data()[n] == 0)) refuse("state", "expected numbers, got NaN or infinity");
   std::memcpy(state, given.data(), count * sizeof(float));
@@ -190,8 +197,9 @@ class Session {
     if (!many_) many_.emplace(model_, kSteps, 1, threads_);
     for (std::size_t t = 0; t < T; t += kSteps) {
       const long steps = static_cast<long>(std::min(T - t, static_cast<std::size_t>(kSteps)));
-      const float* const found = many_->run(steps, 1, given.features ? given.features + t * static_cast<std::size_t>(model_->inputs()) : nullptr,
-                                            given.tokens ? given.tokens + t : nullptr, &row_);
+      const float* const found = many_->run(
+          steps, 1, given.features ? given.features + t * static_cast<std::size_t>(model_->inputs()) : nullptr,
+          given.tokens ? given.tokens + t : nullptr, &row_);
       std::memcpy(y.data + t * O, found, static_cast<std::size_t>(steps) * O * sizeof(float));
     }
     return y.array;
@@ -227,7 +235,8 @@ class Streams {
   Streams(Held model, long capacity, int threads)
       : model_(std::move(model)), capacity_(capacity), threads_(threads_of(threads)) {
     require_streams(*model_);
-    if (capacity < 1 || capacity > 1 << 20) refuse("capacity", "expected 1 to 1048576 streams, got " + std::to_string(capacity));
+    if (capacity < 1 || capacity > 1 << 20)
+      refuse("capacity", "expected 1 to 1048576 streams, got " + std::to_string(capacity));
     executor_.emplace(model_, 1, capacity, threads_);
     states_.resize(static_cast<std::size_t>(capacity * model_->state) + 1);
     there_.resize(static_cast<std::size_t>(capacity));
@@ -236,7 +245,8 @@ class Streams {
   }
 
   long join() {
-    if (free_.empty()) refuse("capacity", "all " + std::to_string(capacity_) + " streams are taken; one must leave first");
+    if (free_.empty())
+      refuse("capacity", "all " + std::to_string(capacity_) + " streams are taken; one must leave first");
     const long stream = free_.back();
     free_.pop_back();
     there_[static_cast<std::size_t>(stream)] = true;
@@ -272,11 +282,15 @@ class Streams {
     const Fresh y = fresh({n, O});
     const Busy busy(busy_);
     const nb::gil_scoped_release released;
-    if (n) std::memcpy(y.data, executor_->run(1, static_cast<long>(n), given.features, given.tokens, rows_.data()), n * O * sizeof(float));
+    if (n)
+      std::memcpy(y.data, executor_->run(1, static_cast<long>(n), given.features, given.tokens, rows_.data()),
+                  n * O * sizeof(float));
     return y.array;
   }
 
-  nb::object state(long stream) { return require(stream), state_array(at(stream), static_cast<std::size_t>(model_->state)); }
+  nb::object state(long stream) {
+    return require(stream), state_array(at(stream), static_cast<std::size_t>(model_->state));
+  }
   void set_state(long stream, const Features& given) {
     require(stream);
     restore(at(stream), static_cast<std::size_t>(model_->state), given);
@@ -312,7 +326,8 @@ void bind_runtime(nb::module_& m) {
     } catch (const Refused& refused) {
       const bool of_file = std::strncmp(refused.what(), "[bundle]", 8) == 0;
       const nb::object type = nb::module_::import_("conveyor.errors").attr(of_file ? "BundleError" : "ConveyorError");
-      const nb::object said = nb::steal(PyUnicode_DecodeUTF8(refused.what(), static_cast<Py_ssize_t>(std::strlen(refused.what())), "replace"));
+      const nb::object said = nb::steal(
+          PyUnicode_DecodeUTF8(refused.what(), static_cast<Py_ssize_t>(std::strlen(refused.what())), "replace"));
       const nb::object arguments = of_file ? nb::make_tuple(said, refused.name) : nb::make_tuple(said);
       PyErr_SetObject(type.ptr(), arguments.ptr());
     }
@@ -322,17 +337,24 @@ void bind_runtime(nb::module_& m) {
   };
   nb::class_<Shared>(m, "Model", "A bundle's network.")
       .def_static("load", [](const std::string& path) { return Shared{read_model(read_file(path))}; })
-      .def_static("of_bytes", [](const nb::bytes& bytes) {
-        const auto* const from = static_cast<const unsigned char*>(bytes.data());
-        return Shared{read_model({from, from + bytes.size()})};
-      })
-      .def("run", [](const Shared& s, const nb::object& x, const std::optional<Tokens>& lengths, const std::optional<States>& states, int threads) {
-             return as_given(*s.model, x, [&](const auto& given) { return run(s.model, given, lengths, states, threads); });
-           },
-           nb::arg("x"), nb::arg("lengths").none(), nb::arg("states").noconvert().none(), nb::arg("threads"))
-      .def("session", [](const Shared& s, int threads) { return new Session(s.model, threads); }, nb::arg("threads") = 1)
-      .def("pool", [](const Shared& s, long capacity, int threads) { return new Streams(s.model, capacity, threads); },
-           nb::arg("capacity"), nb::arg("threads") = 1)
+      .def_static("of_bytes",
+                  [](const nb::bytes& bytes) {
+                    const auto* const from = static_cast<const unsigned char*>(bytes.data());
+                    return Shared{read_model({from, from + bytes.size()})};
+                  })
+      .def(
+          "run",
+          [](const Shared& s, const nb::object& x, const std::optional<Tokens>& lengths,
+             const std::optional<States>& states, int threads) {
+            return as_given(*s.model, x,
+                            [&](const auto& given) { return run(s.model, given, lengths, states, threads); });
+          },
+          nb::arg("x"), nb::arg("lengths").none(), nb::arg("states").noconvert().none(), nb::arg("threads"))
+      .def(
+          "session", [](const Shared& s, int threads) { return new Session(s.model, threads); }, nb::arg("threads") = 1)
+      .def(
+          "pool", [](const Shared& s, long capacity, int threads) { return new Streams(s.model, capacity, threads); },
+          nb::arg("capacity"), nb::arg("threads") = 1)
       .def_prop_ro("tokens", [](const Shared& s) { return s.model->tokens; })
       .def_prop_ro("inputs", [](const Shared& s) { return s.model->inputs(); })
       .def_prop_ro("outputs", [](const Shared& s) { return s.model->outputs(); })
@@ -343,17 +365,23 @@ void bind_runtime(nb::module_& m) {
   nb::class_<Session>(m, "Session")
       .def("step", &Session::step_token, nb::arg("x").noconvert())
       .def("step", &Session::step, nb::arg("x"))
-      .def("push", [](Session& s, const nb::object& x) { return as_given(s.model(), x, [&](const auto& given) { return s.push(given); }); },
-           nb::arg("x"))
+      .def(
+          "push",
+          [](Session& s, const nb::object& x) {
+            return as_given(s.model(), x, [&](const auto& given) { return s.push(given); });
+          },
+          nb::arg("x"))
       .def("reset", &Session::reset)
       .def_prop_rw("state", &Session::state, &Session::set_state);
   nb::class_<Streams>(m, "Pool")
       .def("join", &Streams::join)
       .def("leave", &Streams::leave, nb::arg("stream"))
-      .def("step", [](Streams& s, const Tokens& streams, const nb::object& x) {
-             return as_given(s.model(), x, [&](const auto& given) { return s.step(streams, given); });
-           },
-           nb::arg("streams"), nb::arg("x"))
+      .def(
+          "step",
+          [](Streams& s, const Tokens& streams, const nb::object& x) {
+            return as_given(s.model(), x, [&](const auto& given) { return s.step(streams, given); });
+          },
+          nb::arg("streams"), nb::arg("x"))
       .def("state", &Streams::state, nb::arg("stream"))
       .def("set_state", &Streams::set_state, nb::arg("stream"), nb::arg("state"))
       .def("reset", &Streams::reset, nb::arg("stream"))

@@ -13,8 +13,8 @@ namespace {
 
 constexpr char kFormat[] = "conveyor-runtime-";
 constexpr char kVersion[] = "conveyor-runtime-1";
-constexpr long kWidest = 1L << 24;   // features
-constexpr long kDeepest = 65536;     // of an int8 product: its sums fit into 32 bits
+constexpr long kWidest = 1L << 24;  // features
+constexpr long kDeepest = 65536;    // of an int8 product: its sums fit into 32 bits
 constexpr std::size_t kNodes = 4096;
 constexpr std::size_t kAllowance = 1u << 20;
 
@@ -24,8 +24,9 @@ class Reader {
 
   void into(Model& model) {
     if (tensors_.about.empty())
-      throw Refused("format", "[bundle] expected \"conveyor\" in the metadata; this is another safetensors file: write one with "
-                              "conveyor export");
+      throw Refused("format",
+                    "[bundle] expected \"conveyor\" in the metadata; this is another safetensors file: write one with "
+                    "conveyor export");
     Json json(tensors_.about, "the description");
     bool format = false, input = false, nodes = false;
     json.object([&](const std::string& key) {
@@ -57,7 +58,8 @@ class Reader {
       }
     });
     json.end();
-    if (!nodes || model.nodes.size() < 2) throw Refused("description", "[bundle] expected tokens or features, and nodes");
+    if (!nodes || model.nodes.size() < 2)
+      throw Refused("description", "[bundle] expected tokens or features, and nodes");
     for (const auto& [name, tensor] : tensors_.all)
       if (!tensor.used) throw Refused("tensor_unused", "[bundle] tensor " + name.substr(0, 80) + ": no node uses it");
     model.weights = packed_;
@@ -108,7 +110,8 @@ class Reader {
       else if (key == "of")
         json.array([&] {
           const long earlier = json.whole();
-          if (earlier >= static_cast<long>(number_)) refuse("reference", "of: expected earlier nodes, got " + std::to_string(earlier));
+          if (earlier >= static_cast<long>(number_))
+            refuse("reference", "of: expected earlier nodes, got " + std::to_string(earlier));
           if (f.of.size() == 64) refuse("reference", "of: expected 64 nodes at most");
           f.of.push_back(static_cast<int>(earlier));
         });
@@ -143,10 +146,12 @@ class Reader {
     Node n;
     n.of = f.of;
     const bool many = f.op == "add" || f.op == "concat";
-    if (f.of.empty() || (f.of.size() > 1 && !many)) refuse("reference", "of: expected one node, or several of add and concat");
+    if (f.of.empty() || (f.of.size() > 1 && !many))
+      refuse("reference", "of: expected one node, or several of add and concat");
     const long width = model.nodes[static_cast<std::size_t>(f.of[0])].width;
     for (const int earlier : f.of)
-      if (earlier == 0 && model.tokens && f.op != "embedding") refuse("reference", "of: expected tokens in an embedding alone");
+      if (earlier == 0 && model.tokens && f.op != "embedding")
+        refuse("reference", "of: expected tokens in an embedding alone");
     if (f.op == "embedding")
       embedding(f, model, n);
     else if (f.op == "linear")
@@ -162,7 +167,8 @@ class Reader {
     else if (f.op == "pool")
       pool(f, width, model, n);
     else
-      refuse("node", "op: expected embedding, linear, recurrent, norm, scale, activation, add, concat or pool, got " + f.op.substr(0, 40));
+      refuse("node", "op: expected embedding, linear, recurrent, norm, scale, activation, add, concat or pool, got " +
+                         f.op.substr(0, 40));
     widths_ = limited(widths_ + n.width, kWidest, "the widths of all nodes");
     model.nodes.push_back(std::move(n));
   }
@@ -173,7 +179,8 @@ class Reader {
 
   Tensor& shaped(const std::string& name, const std::vector<long>& shape) {
     Tensor& tensor = tensors_.at(name);
-    if (tensor.shape != shape) refuse("tensor_shape", name.substr(0, 80) + ": expected " + shown(shape) + ", got " + shown(tensor.shape));
+    if (tensor.shape != shape)
+      refuse("tensor_shape", name.substr(0, 80) + ": expected " + shown(shape) + ", got " + shown(tensor.shape));
     return tensor;
   }
 
@@ -195,7 +202,8 @@ class Reader {
 
   const Tensor& two_dimensional(const std::string& name) {
     const Tensor& tensor = tensors_.at(name);
-    if (tensor.shape.size() != 2) refuse("tensor_shape", name.substr(0, 80) + ": expected two dimensions, got " + shown(tensor.shape));
+    if (tensor.shape.size() != 2)
+      refuse("tensor_shape", name.substr(0, 80) + ": expected two dimensions, got " + shown(tensor.shape));
     if (tensor.shape[0] > kWidest || tensor.shape[1] > kWidest) refuse("size", name.substr(0, 80) + ": too large");
     return tensor;
   }
@@ -210,7 +218,8 @@ class Reader {
     const Tensor& tensor = shaped(name, {N, K});
     Matrix m;
     m.format = format_of(tensor.type), m.N = N, m.K = K;
-    if (m.format == Format::int8 && K > kDeepest) refuse("size", name.substr(0, 80) + ": expected int8 rows of 65536 at most");
+    if (m.format == Format::int8 && K > kDeepest)
+      refuse("size", name.substr(0, 80) + ": expected int8 rows of 65536 at most");
     const std::size_t floats = kernels().dense_floats(m.format, N, K);
     reserve(floats * sizeof(float));
     m.packed = Floats(floats);
@@ -224,7 +233,8 @@ class Reader {
     if (f.of[0] != 0 || !model.tokens) refuse("reference", "of: expected the tokens");
     const Tensor& tensor = two_dimensional(f.weight);
     if (tensor.shape[0] != model.tokens)
-      refuse("tensor_shape", f.weight.substr(0, 80) + ": expected " + std::to_string(model.tokens) + " rows, got " + shown(tensor.shape));
+      refuse("tensor_shape", f.weight.substr(0, 80) + ": expected " + std::to_string(model.tokens) + " rows, got " +
+                                 shown(tensor.shape));
     n.op = Op::embedding, n.width = tensor.shape[1];
     n.format = format_of(tensor.type), n.rows = bytes_.data() + tensor.begin, n.row_scales = scales(f.weight, tensor);
   }
@@ -249,7 +259,8 @@ class Reader {
   void pool(const Fields& f, long width, Model& model, Node& n) {
     n.op = Op::pool, n.width = width;
     n.pooling = kind<Pooling>(f.kind, {"mean", "max", "ends"});
-    if (n.pooling == Pooling::ends && width % 2) refuse("width", "pool: expected two directions, got a width of " + std::to_string(width));
+    if (n.pooling == Pooling::ends && width % 2)
+      refuse("width", "pool: expected two directions, got a width of " + std::to_string(width));
     n.at = model.state;
     model.state += 1 + width;
   }
@@ -271,7 +282,8 @@ class Reader {
       if (n.op == Op::concat)
         n.width += width;
       else if (n.width && n.width != width)
-        refuse("width", "add: expected nodes of one width, got " + std::to_string(n.width) + " and " + std::to_string(width));
+        refuse("width",
+               "add: expected nodes of one width, got " + std::to_string(n.width) + " and " + std::to_string(width));
       else
         n.width = width;
     }
@@ -291,14 +303,17 @@ class Reader {
       return at == f.directions[d].end() ? std::string() : at->second;
     };
     const long rows = two_dimensional(named(0, "w_ih")).shape[0];
-    if (rows % of_one.gates) refuse("tensor_shape", "w_ih: expected rows for " + std::to_string(of_one.gates) + " gates, got " + std::to_string(rows));
+    if (rows % of_one.gates)
+      refuse("tensor_shape",
+             "w_ih: expected rows for " + std::to_string(of_one.gates) + " gates, got " + std::to_string(rows));
     r.H = rows / of_one.gates;
     r.projected = !named(0, "w_hr").empty();
     if (r.projected && !r.belt) refuse("cell", "expected a projection of an LSTM alone");
     r.P = r.projected ? two_dimensional(named(0, "w_hr")).shape[0] : r.H;
     r.widths = kernels().widths(r.cell, r.options.data(), r.H, r.P);
     r.sums = kernels().sums(r.cell, r.options.data(), r.H);
-    if (r.widths.noise != static_cast<long>(r.rates.size())) refuse("options", "rates: expected " + std::to_string(r.widths.noise));
+    if (r.widths.noise != static_cast<long>(r.rates.size()))
+      refuse("options", "rates: expected " + std::to_string(r.widths.noise));
     if (r.projected && r.widths.noise) refuse("options", "expected no rates beside a projection");
     for (const float rate : r.rates) r.noise.insert(r.noise.end(), static_cast<std::size_t>(r.H), rate);
     for (std::size_t d = 0; d < f.directions.size(); ++d) {
@@ -318,15 +333,18 @@ class Reader {
   // A variant is described by numbers, of which each has its range.
   void check_options(const Recurrent& r) const {
     const std::size_t wanted = r.cell == Cell::lstm_variant ? static_cast<std::size_t>(kernels().variant_options) : 0;
-    if (r.options.size() != wanted) refuse("options", "expected " + std::to_string(wanted) + " numbers, got " + std::to_string(r.options.size()));
+    if (r.options.size() != wanted)
+      refuse("options", "expected " + std::to_string(wanted) + " numbers, got " + std::to_string(r.options.size()));
     if (!wanted) return;
     const auto flag = [&](std::size_t n) {
-      if (r.options[n] != 0.0f && r.options[n] != 1.0f) refuse("options", "number " + std::to_string(n) + ": expected 0 or 1");
+      if (r.options[n] != 0.0f && r.options[n] != 1.0f)
+        refuse("options", "number " + std::to_string(n) + ": expected 0 or 1");
       return r.options[n] != 0.0f;
     };
     bool flags[7];
     for (std::size_t n = 0; n < 7; ++n) flags[n] = flag(n);
-    const bool i = flags[0], f = flags[1], o = flags[2], coupled = flags[3], peepholes = flags[4], sees = flags[5], norms = flags[6];
+    const bool i = flags[0], f = flags[1], o = flags[2], coupled = flags[3], peepholes = flags[4], sees = flags[5],
+               norms = flags[6];
     if ((coupled && (!i || f)) || ((peepholes || sees) && !i && !f && !o) || (sees && norms))
       refuse("options", "these gates do not go together");
     for (std::size_t n = 7; n < 16; n += 3)
@@ -391,7 +409,8 @@ std::vector<unsigned char> read_file(const std::string& path) {
   if (size < 0 || std::fseek(file, 0, SEEK_SET) != 0) throw failed();
   std::vector<unsigned char> bytes(static_cast<std::size_t>(size));
   if (std::fread(bytes.data(), 1, bytes.size(), file) != bytes.size())
-    throw std::ferror(file) ? failed() : Refused("truncated", "[bundle] " + path + ": it became shorter as it was read");
+    throw std::ferror(file) ? failed()
+                            : Refused("truncated", "[bundle] " + path + ": it became shorter as it was read");
   return bytes;
 }
 

@@ -1,9 +1,8 @@
 // The runtime for C. No exception leaves it.
-#include "conveyor.h"
-
 #include <algorithm>
 #include <cstring>
 
+#include "conveyor.h"
 #include "model.hpp"
 
 struct conveyor_model {
@@ -66,7 +65,8 @@ const char* conveyor_facts(const conveyor_model* model, size_t* size) {
 int conveyor_open(const conveyor_model* model, conveyor_session** session, char* error, size_t room) {
   return guarded(error, room, [&] {
     if (!model->model->streams)
-      throw std::runtime_error("[runtime] this model reads its sequences from both ends; it cannot be read step by step");
+      throw std::runtime_error(
+          "[runtime] this model reads its sequences from both ends; it cannot be read step by step");
     *session = new conveyor_session(model->model);
   });
 }

@@ -27,9 +27,9 @@ int conveyor_read(const void* bytes, size_t size, conveyor_model** model, char* 
 /* Sessions of it go on. */
 void conveyor_free(conveyor_model* model);
 
-size_t conveyor_inputs(const conveyor_model* model);   /* floats of a step */
-size_t conveyor_outputs(const conveyor_model* model);  /* floats it gives */
-int64_t conveyor_tokens(const conveyor_model* model);  /* how many tokens there are; 0: its input is floats */
+size_t conveyor_inputs(const conveyor_model* model);  /* floats of a step */
+size_t conveyor_outputs(const conveyor_model* model); /* floats it gives */
+int64_t conveyor_tokens(const conveyor_model* model); /* how many tokens there are; 0: its input is floats */
 const char* conveyor_facts(const conveyor_model* model, size_t* size); /* JSON, as long as the model is there */
 
 /* A stream, from its beginning. Fails for a model that reads its sequences from both ends. */

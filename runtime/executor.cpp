@@ -11,15 +11,13 @@
 namespace conveyor {
 namespace {
 
-constexpr long kRowsAtOnce = 96;            // of a product: they stay in the cache with what is made of them
-constexpr long kWorthSharing = 400'000;     // multiply-adds a step, from which threads are worth their meeting
-constexpr long kStreamsEach = 12;           // for a thread to take streams of its own
+constexpr long kRowsAtOnce = 96;         // of a product: they stay in the cache with what is made of them
+constexpr long kWorthSharing = 400'000;  // multiply-adds a step, from which threads are worth their meeting
+constexpr long kStreamsEach = 12;        // for a thread to take streams of its own
 
 std::size_t count(long a, long b = 1) { return static_cast<std::size_t>(a) * static_cast<std::size_t>(b); }
 
-void copy(float* to, const float* from, long floats) {
-  std::memcpy(to, from, count(floats) * sizeof(float));
-}
+void copy(float* to, const float* from, long floats) { std::memcpy(to, from, count(floats) * sizeof(float)); }
 
 void normalise(const Node& node, const float* x, float* y) {
   float mean = 0, variance = 0;
@@ -74,7 +72,8 @@ Executor::Executor(std::shared_ptr<const Model> model, long T, long B, int threa
   for (const Node& node : model_->nodes) {
     memory_.emplace_back(node.op == Op::input ? 0 : count(T * B, node.width));
     const Recurrent& r = node.recurrent;
-    each_matrix(node, [&](const Matrix& m) { converted = std::max(converted, kernels().converted_floats(m.format, m.K)); });
+    each_matrix(node,
+                [&](const Matrix& m) { converted = std::max(converted, kernels().converted_floats(m.format, m.K)); });
     if (node.op != Op::recurrent) continue;
     sums = std::max(sums, r.widths.gates * r.H);
     if (r.sums.apart || r.sums.last_apart) apart = std::max(apart, r.widths.gates * r.H);
@@ -140,7 +139,8 @@ void Executor::embed(const Node& node, const std::int64_t* tokens, long rows, fl
     }
     for (long n = 0; n < node.width; ++n) {
       if (node.format == Format::int8) {
-        to[n] = static_cast<float>(reinterpret_cast<const signed char*>(from)[n]) * node.row_scales[static_cast<std::size_t>(tokens[r])];
+        to[n] = static_cast<float>(reinterpret_cast<const signed char*>(from)[n]) *
+                node.row_scales[static_cast<std::size_t>(tokens[r])];
         continue;
       }
       std::uint32_t bits = 0;
@@ -159,7 +159,9 @@ void Executor::linear(const Node& node, long rows, float* to) {
   for (long first = 0; first < rows; first += some) {
     const long now = std::min(some, rows - first);
     for (long r = 0; r < now; ++r) own.x[count(r)] = x + (first + r) * m.K;
-    const Dense product{m.format, m.N, m.K, m.packed.data(), node.bias.data(), own.x.data(), now, to + first * m.N, m.N, own.scratch.data()};
+    const Dense product{
+        m.format,          m.N, m.K, m.packed.data(), node.bias.data(), own.x.data(), now, to + first * m.N, m.N,
+        own.scratch.data()};
     parallel(threads, [&](const Team& team) { kernels().dense(product, team); });
   }
 }
@@ -198,7 +200,9 @@ void Executor::pool(const Node& node, const Call& call, float* to) const {
       }
       ++steps;
       for (long n = 0; n < D; ++n)
-        row[n] = node.pooling == Pooling::mean ? kept[n] / steps : node.pooling == Pooling::ends && n < D / 2 ? from[n] : kept[n];
+        row[n] = node.pooling == Pooling::mean                ? kept[n] / steps
+                 : node.pooling == Pooling::ends && n < D / 2 ? from[n]
+                                                              : kept[n];
     }
   }
 }
@@ -211,7 +215,8 @@ void Executor::recurrent(const Node& node, const Call& call, float* to) {
   for (std::size_t d = 0; d < r.directions.size(); ++d)
     parallel(threads, [&](const Team& team) {
       if (!by_streams || team.size == 1) return direction(node, d, call, 0, call.B, to, own_[0], team);
-      direction(node, d, call, team.begin(call.B), team.end(call.B), to, own_[static_cast<std::size_t>(team.index)], Team{0, 1, nullptr});
+      direction(node, d, call, team.begin(call.B), team.end(call.B), to, own_[static_cast<std::size_t>(team.index)],
+                Team{0, 1, nullptr});
     });
 }
 
@@ -243,8 +248,9 @@ void Executor::direction(const Node& node, std::size_t d, const Call& call, long
       }
     }
     team.meet();
-    const Dense product{w.w_ih.format, GH, I,       w.w_ih.packed.data(), w.start.data(), own.x.data(), own.rows,
-                        own.sums.data(), GH, own.scratch.data()};
+    const Dense product{
+        w.w_ih.format,     GH, I, w.w_ih.packed.data(), w.start.data(), own.x.data(), own.rows, own.sums.data(), GH,
+        own.scratch.data()};
     kernels().dense(product, team);
     for (long t = t0; t < std::min(t0 + some, call.T); ++t) {
       const long first = own.first[count(t - t0)], rows = own.first[count(t - t0 + 1)] - first;
@@ -271,12 +277,25 @@ void Executor::tick(const Recurrent& r, const Direction& w, long first, long row
     }
     team.meet();
   }
-  const Dense of_state{w.w_hh.format, GH, w.w_hh.K, w.w_hh.packed.data(), r.sums.apart ? w.start.data() : nullptr, h,
-                       rows, h_sums, GH, own.scratch.data()};
+  const Dense of_state{
+      w.w_hh.format, GH,     w.w_hh.K, w.w_hh.packed.data(), r.sums.apart ? w.start.data() : nullptr, h,
+      rows,          h_sums, GH,       own.scratch.data()};
   kernels().dense(of_state, team);
   team.meet();
-  CellRows cell{r.cell, r.options.data(), r.H, r.P, rows, x_sums, h_sums, w.bias.data(), w.vectors.data(),
-                r.noise.data(), h, r.belt ? own.c.data() + first : nullptr, own.gates.data(), nullptr};
+  CellRows cell{r.cell,
+                r.options.data(),
+                r.H,
+                r.P,
+                rows,
+                x_sums,
+                h_sums,
+                w.bias.data(),
+                w.vectors.data(),
+                r.noise.data(),
+                h,
+                r.belt ? own.c.data() + first : nullptr,
+                own.gates.data(),
+                nullptr};
   if (r.projected) cell.shown = own.shown.data();
   kernels().advance(cell, team);
   team.meet();
@@ -284,8 +303,11 @@ void Executor::tick(const Recurrent& r, const Direction& w, long first, long row
   if (team.index == 0)
     for (long n = 0; n < rows; ++n) own.shown_rows[count(n)] = cell.shown + n * r.H;
   team.meet();
-  const Dense projection{w.w_hr.format, r.P, r.H, w.w_hr.packed.data(), w.none.data(), own.shown_rows.data(), rows,
-                         own.projected.data(), r.P, own.scratch.data()};
+  const Dense projection{w.w_hr.format, r.P,
+                         r.H,           w.w_hr.packed.data(),
+                         w.none.data(), own.shown_rows.data(),
+                         rows,          own.projected.data(),
+                         r.P,           own.scratch.data()};
   kernels().dense(projection, team);
   team.meet();
   if (team.index == 0) {

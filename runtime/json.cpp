@@ -6,13 +6,18 @@
 
 namespace conveyor {
 
-void Json::refuse(const std::string& got) const { throw Refused("json", "[bundle] " + where_ + ": not expected: " + got); }
+void Json::refuse(const std::string& got) const {
+  throw Refused("json", "[bundle] " + where_ + ": not expected: " + got);
+}
 
 unsigned Json::hex4() {
   unsigned value = 0;
   for (int n = 0; n < 4; ++n) {
     const char c = at_ < end_ ? *at_++ : ' ';
-    const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    const int digit = c >= '0' && c <= '9'   ? c - '0'
+                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                             : -1;
     if (digit < 0) refuse("an escape that is no character");
     value = value * 16 + static_cast<unsigned>(digit);
   }
@@ -81,7 +86,8 @@ double Json::number() {
     if (!down) is('+');
     digits(exponent, of_exponent);
   }
-  if (!before || (scaled && !of_exponent)) refuse("\"" + std::string(from, std::min(from + 20, end_)) + "\" where a value belongs");
+  if (!before || (scaled && !of_exponent))
+    refuse("\"" + std::string(from, std::min(from + 20, end_)) + "\" where a value belongs");
   const double power = (down ? -exponent : exponent) - behind;
   value = power < 0 ? value / std::pow(10.0, -power) : value * std::pow(10.0, power);
   if (!std::isfinite(value)) refuse("a number that is too large");
@@ -90,7 +96,8 @@ double Json::number() {
 
 long Json::whole() {
   const double value = number();
-  if (value < 0 || value > 9007199254740992.0 || value != std::floor(value)) refuse("a number that is not whole, or negative");
+  if (value < 0 || value > 9007199254740992.0 || value != std::floor(value))
+    refuse("a number that is not whole, or negative");
   return static_cast<long>(value);
 }
 
@@ -98,7 +105,8 @@ bool Json::boolean() {
   peek();
   for (const char* name : {"true", "false"}) {
     const std::size_t count = std::strlen(name);
-    if (static_cast<std::size_t>(end_ - at_) >= count && std::memcmp(at_, name, count) == 0) return at_ += count, count == 4;
+    if (static_cast<std::size_t>(end_ - at_) >= count && std::memcmp(at_, name, count) == 0)
+      return at_ += count, count == 4;
   }
   refuse("something else than true or false");
 }

@@ -12,7 +12,8 @@ namespace conveyor {
 
 class Json {
  public:
-  Json(std::string_view text, std::string where) : at_(text.data()), end_(at_ + text.size()), where_(std::move(where)) {}
+  Json(std::string_view text, std::string where)
+      : at_(text.data()), end_(at_ + text.size()), where_(std::move(where)) {}
 
   // Calls member(key) for each member; it reads the value.
   template <class Member>
@@ -42,9 +43,9 @@ class Json {
   double number();
   long whole();  // of 0 to 2^53
   bool boolean();
-  void skip();                // any value
-  std::string_view raw();     // any value, as it stands there
-  void end();                 // nothing but space is left
+  void skip();             // any value
+  std::string_view raw();  // any value, as it stands there
+  void end();              // nothing but space is left
   [[noreturn]] void refuse(const std::string& got) const;
 
  private:

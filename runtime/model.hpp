@@ -85,11 +85,11 @@ struct Node {
 struct Model {
   long tokens = 0;  // how many there are; 0: the input is features
   std::vector<Node> nodes;
-  std::string facts;      // JSON, as it stands in the file
-  std::string about;      // the file's own name of the task
+  std::string facts;                 // JSON, as it stands in the file
+  std::string about;                 // the file's own name of the task
   std::vector<unsigned char> bytes;  // the file, where an embedding is looked up in it; else empty
-  long state = 0;         // floats a stream carries
-  bool streams = true;    // no layer reads backwards
+  long state = 0;                    // floats a stream carries
+  bool streams = true;               // no layer reads backwards
   std::size_t weights = 0;
 
   long inputs() const { return nodes.front().width; }
@@ -122,7 +122,7 @@ class Executor {
   struct Own {
     Floats sums, hidden_sums, scratch, gates, shown, projected;
     std::vector<const float*> x, shown_rows;
-    std::vector<float*> h, c;       // the states of the rows of some ticks
+    std::vector<float*> h, c;        // the states of the rows of some ticks
     std::vector<long> place, first;  // where their outputs go; which row is a tick's first
     long rows = 0;
   };

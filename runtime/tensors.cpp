@@ -26,7 +26,8 @@ bool is_utf8(std::string_view text) {
       if ((next & 0xc0) != 0x80) return false;
       code = code << 6 | (next & 0x3fu);
     }
-    if ((more == 2 && code < 0x800) || (more == 3 && (code < 0x10000 || code > 0x10ffff)) || (code >= 0xd800 && code < 0xe000))
+    if ((more == 2 && code < 0x800) || (more == 3 && (code < 0x10000 || code > 0x10ffff)) ||
+        (code >= 0xd800 && code < 0xe000))
       return false;
   }
   return true;
@@ -78,8 +79,9 @@ Tensor tensor_of(Json& json, const std::string& name) {
   }
   const long wanted = count * static_cast<long>(size_of(tensor.type));
   if (bounds[0] > bounds[1] || bounds[1] - bounds[0] != wanted)
-    refuse("tensor_offsets", name, "expected " + std::to_string(wanted) + " bytes for " + shown(tensor.shape) + ", got " +
-                                       std::to_string(bounds[0]) + " to " + std::to_string(bounds[1]));
+    refuse("tensor_offsets", name,
+           "expected " + std::to_string(wanted) + " bytes for " + shown(tensor.shape) + ", got " +
+               std::to_string(bounds[0]) + " to " + std::to_string(bounds[1]));
   tensor.begin = static_cast<std::size_t>(bounds[0]), tensor.end = static_cast<std::size_t>(bounds[1]);
   return tensor;
 }
@@ -104,14 +106,17 @@ std::string shown(const std::vector<long>& shape) {
 
 Tensors::Tensors(const std::vector<unsigned char>& bytes) {
   std::uint64_t length = 0;
-  if (bytes.size() < kPrefix) throw Refused("truncated", "[bundle] expected 8 bytes or more, got " + std::to_string(bytes.size()));
+  if (bytes.size() < kPrefix)
+    throw Refused("truncated", "[bundle] expected 8 bytes or more, got " + std::to_string(bytes.size()));
   std::memcpy(&length, bytes.data(), kPrefix);
   if (length > kLargestHeader || length > bytes.size() - kPrefix)
     throw Refused("header_size", "[bundle] the header: expected at most " + std::to_string(bytes.size() - kPrefix) +
                                      " bytes, got " + std::to_string(length) + "; this is no bundle, or a part of one");
   const std::size_t data = kPrefix + static_cast<std::size_t>(length);
-  if (data % 8) throw Refused("alignment", "[bundle] the header: expected a length that 8 divides, got " + std::to_string(length));
-  const std::string_view header(reinterpret_cast<const char*>(bytes.data()) + kPrefix, static_cast<std::size_t>(length));
+  if (data % 8)
+    throw Refused("alignment", "[bundle] the header: expected a length that 8 divides, got " + std::to_string(length));
+  const std::string_view header(reinterpret_cast<const char*>(bytes.data()) + kPrefix,
+                                static_cast<std::size_t>(length));
   if (!is_utf8(header)) throw Refused("utf8", "[bundle] the header: expected UTF-8");
   Json json(header, "the header");
   json.object([&](const std::string& name) {
@@ -130,7 +135,8 @@ Tensors::Tensors(const std::vector<unsigned char>& bytes) {
     Tensor& tensor = each->second;
     if (tensor.begin < reached) refuse("tensor_overlap", each->first, "it overlaps another");
     if (tensor.begin > reached) refuse("tensor_gap", each->first, "expected it behind the one before, got a gap");
-    if (tensor.begin % size_of(tensor.type)) refuse("alignment", each->first, "expected an offset that its type divides");
+    if (tensor.begin % size_of(tensor.type))
+      refuse("alignment", each->first, "expected an offset that its type divides");
     reached = tensor.end;
   }
   if (reached != bytes.size() - data)
@@ -144,7 +150,8 @@ Tensors::Tensors(const std::vector<unsigned char>& bytes) {
 
 Tensor& Tensors::at(const std::string& name) {
   const auto found = all.find(name);
-  if (found == all.end()) throw Refused("tensor_missing", "[bundle] tensor " + name.substr(0, 80) + ": it is not there");
+  if (found == all.end())
+    throw Refused("tensor_missing", "[bundle] tensor " + name.substr(0, 80) + ": it is not there");
   found->second.used = true;
   return found->second;
 }

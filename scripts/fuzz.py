@@ -1,8 +1,8 @@
 """Fuzz the reader of bundles: `python scripts/fuzz.py [--minutes 10]`; needs `pip install atheris`.
 
-Inputs are mutated from tests/runtime/attacks: bytes by libFuzzer, and as its eyes end at the compiled reader, the description
-and the table of tensors value by value. What is refused must be refused by name, what is read must compute; neither
-may take more memory than twice the file and a megabyte. A crash, another exception or more memory ends it.
+Inputs are mutated from tests/runtime/attacks: bytes by libFuzzer, and as its eyes end at the compiled reader, the
+description and the table of tensors value by value. What is refused must be refused by name, what is read must compute;
+neither may take more memory than twice the file and a megabyte. A crash, another exception or more memory ends it.
 """
 
 import argparse
@@ -49,10 +49,11 @@ def try_one(content: bytes) -> None:
     assert model.run(x).shape == (3, model.outputs)
 
 
-VALUES = (
-    0, 1, -1, 2, 3, 63, 64, 65, 255, 1 << 24, 1 << 31, 1 << 40, 1 << 53, 1 << 62, 1e308, -1e308, 0.5, True, False, None, "", "w",
-    "lstm", "lstm variant", "gru", "rnn_tanh", "rnn_relu", "embedding", "linear", "recurrent", "norm", "scale", "activation",
-    "add", "concat", "pool", "tanh", "softmax", "mean", "ends", "w_ih", "w_hh", "b_ih", "e", "F32", "BF16", "I8", "\0", "ä",
+VALUES: tuple[Any, ...] = (
+    0, 1, -1, 2, 3, 63, 64, 65, 255, 1 << 24, 1 << 31, 1 << 40, 1 << 53, 1 << 62, 1e308, -1e308, 0.5, True, False, None,
+    "", "w", "lstm", "lstm variant", "gru", "rnn_tanh", "rnn_relu", "embedding", "linear", "recurrent", "norm", "scale",
+    "activation", "add", "concat", "pool", "tanh", "softmax", "mean", "ends", "w_ih", "w_hh", "b_ih", "e", "F32",
+    "BF16", "I8", "\0", "ä",
     [], {}, [0], [1], [2], [3], [0, 4], [4, 4], [8, 2], [6, 4], [3, 2], [0] * 23,
 )  # fmt: skip
 """That fields may have."""
@@ -65,7 +66,8 @@ def places(value: Any) -> list[tuple[Any, Any]]:
 
 
 def by_value(content: bytes, seed: int) -> bytes:
-    """With some values of its description and of its table exchanged, doubled or left out; as it is if that has no sense."""
+    """With some values of its description and of its table exchanged, doubled or left out; as it is if that has no
+    sense."""
     chance = random.Random(seed)
     try:
         length = struct.unpack("<Q", content[:8])[0]
@@ -116,6 +118,7 @@ def main() -> None:
         try_one(content)
         taken = peak() - before
         assert taken <= 2 * len(content) + ALLOWANCE, f"{taken:,} bytes for a file of {len(content):,}"
+        return None
 
     with tempfile.TemporaryDirectory() as folder:
         for file in SEEDS.glob("*.safetensors"):

@@ -54,7 +54,9 @@ def main() -> None:
     compiler = find_compiler()
 
     packages = digest([ROOT / "pyproject.toml", ROOT / "constraints.txt"])
-    kernels = digest([ROOT / "CMakeLists.txt", *(ROOT / "kernels").glob("*")], extra=compiler)
+    kernels = digest(
+        [ROOT / "CMakeLists.txt", *(ROOT / "kernels").glob("*"), *(ROOT / "runtime").glob("*")], extra=compiler
+    )
     if done.get("packages") == packages and done.get("kernels") == kernels:
         return
     if done.get("packages") != packages:

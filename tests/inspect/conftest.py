@@ -66,7 +66,7 @@ def opened() -> Opened:
 
 
 @contextmanager
-def _opened(address: str, offline: bool = False, dark: bool = False) -> Iterator[Any]:
+def _opened(address: str, offline: bool = False, dark: bool = False, refused: int = 0) -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     complaints: list[str] = []
@@ -82,4 +82,4 @@ def _opened(address: str, offline: bool = False, dark: bool = False) -> Iterator
         page.wait_for_selector("[data-drawn]")
         yield page
         browser.close()
-    assert not complaints
+    assert ["400" in one for one in complaints] == [True] * refused  # requests that are to be refused, and no other

@@ -9,9 +9,9 @@ import torch
 from conveyor.errors import ConveyorError
 from conveyor.inspect import measures, record
 from conveyor.inspect.measures import SIZE, Measured, alone, flow, gradient_norms, lesson, where
-from conveyor.inspect.recording import Recording
+from conveyor.inspect.recording import Recording, Track
 from conveyor.nn import LSTM, RNN
-from conveyor.training.task import STRETCH, Model
+from conveyor.training.task import STRETCH, Model, Steps
 
 TEXT = 'He said "Bob is nice." (Dan is not.)\nBob has 4 hands. '
 
@@ -172,3 +172,10 @@ def test_flow_and_lesson(seen: Recording) -> None:
         backward = alone(layer)(torch.from_numpy(part.x[::-1].copy()))[0].flip(0)[:, 3]
     np.testing.assert_allclose(found["backward"], backward, atol=1e-6)
     assert found["c_before"] == pytest.approx(float(seen.at(1, 9, 10).c[0, 3]), abs=1e-6)
+
+
+def test_a_pattern_that_looks_back_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measures, "PATIENCE", 0.1)
+    track = Track([Steps(["a"] * 40 + ["b"])])
+    with pytest.raises(ConveyorError, match="expected a pattern that looks back less"):
+        measures.where(track, r"(a|aa|a+)+$")

@@ -16,11 +16,20 @@ ALL = {
     "normal both ways": partial(LSTM, 5, 9, bidirectional=True, variant="layer-norm"),
     "other activations": partial(
         LSTM, 5, 9,
-        variant=Variant(gate_activation=("hard-sigmoid", 0.3, 0.4), input_activation=("elu", 0.5), output_activation=("leaky-relu", 0.1)),
+        variant=Variant(
+            gate_activation=("hard-sigmoid", 0.3, 0.4), input_activation=("elu", 0.5),
+            output_activation=("leaky-relu", 0.1),
+        ),
     ),
     "more activations": partial(LSTM, 5, 9, variant=Variant(input_activation="softsign", output_activation="identity")),
-    "clipped": partial(LSTM, 5, 9, variant=Variant(coupled=True, peepholes=True, clip=0.5, input_activation=("scaled-tanh", 1.5, 0.7))),
-    "bounded": partial(LSTM, 5, 9, variant=Variant(cell_clip=0.3, zoneout_cell=0.1, zoneout_hidden=0.2, gate_activation="hard-sigmoid")),
+    "clipped": partial(
+        LSTM, 5, 9,
+        variant=Variant(coupled=True, peepholes=True, clip=0.5, input_activation=("scaled-tanh", 1.5, 0.7)),
+    ),
+    "bounded": partial(
+        LSTM, 5, 9,
+        variant=Variant(cell_clip=0.3, zoneout_cell=0.1, zoneout_hidden=0.2, gate_activation="hard-sigmoid"),
+    ),
     "to four": partial(LSTM, 5, 9, 2, proj_size=4),
     "to four, bounded": partial(LSTM, 5, 9, 2, proj_size=4, variant=Variant(peepholes=True, proj_clip=0.1)),
     "gru": partial(GRU, 5, 9, 2),

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper, save
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from conveyor import GRU, LSTM, RNN, Variant
@@ -64,10 +64,8 @@ def test_torch(module: nn.Module, x: np.ndarray, tmp_path: Path) -> None:
     found = layers.read(tmp_path / "model.safetensors")
     assert [*found] == ["encoder.rnn"]
     np.testing.assert_allclose(output(found["encoder.rnn"], x), output(module, x), rtol=1e-5, atol=1e-6)
-    layers.write(tmp_path / "again.safetensors", found)
+    (tmp_path / "again.safetensors").write_bytes(layers.to_bytes(found, "torch"))
     other = nn.ModuleDict({"encoder": nn.ModuleDict({"rnn": module})})
-    from safetensors.torch import load_file
-
     again = load_file(tmp_path / "again.safetensors")
     assert all(torch.equal(again[name], weight) for name, weight in other.state_dict().items())
 
@@ -113,7 +111,10 @@ FOREIGN: list[tuple[str, int, bool, dict[str, Any]]] = [
     ("LSTM", 1, False, {}),
     ("LSTM", 2, True, {"direction": "bidirectional"}),
     ("LSTM", 1, True, {"input_forget": 1, "clip": 0.7}),
-    ("LSTM", 1, False, {"activations": ["HardSigmoid", "ScaledTanh", "Affine"], "activation_alpha": [0.3, 1.5, 2.0], "activation_beta": [0.4, 0.6, 0.1]}),
+    ("LSTM", 1, False, {
+        "activations": ["HardSigmoid", "ScaledTanh", "Affine"],
+        "activation_alpha": [0.3, 1.5, 2.0], "activation_beta": [0.4, 0.6, 0.1],
+    }),
     ("LSTM", 1, False, {"activations": ["Sigmoid", "Elu", "Relu"]}),
     ("GRU", 2, False, {"direction": "bidirectional", "linear_before_reset": 1}),
     ("RNN", 1, False, {"activations": ["Relu"]}),
@@ -210,7 +211,7 @@ def test_keras(keras: Any, tmp_path: Path) -> None:
 def test_keras_reads_what_we_write(keras: Any, kind: str, both: bool, x: np.ndarray, tmp_path: Path) -> None:
     torch.manual_seed(0)
     ours = {"LSTM": LSTM, "GRU": GRU, "SimpleRNN": RNN}[kind](I, 4, 2, bidirectional=both).eval()
-    layers.write(tmp_path / "ours.weights.h5", {"stack": ours})
+    (tmp_path / "ours.weights.h5").write_bytes(layers.to_bytes({"stack": ours}, "keras"))
 
     def layer() -> Any:
         own = getattr(keras.layers, kind)(4, return_sequences=True)
@@ -240,10 +241,10 @@ def test_keras_that_is_not_to_be_had(keras: Any, options: dict[str, Any], error:
         layers.read(tmp_path / "model.keras")
 
 
-def test_keras_has_no_variants(tmp_path: Path) -> None:
+def test_keras_has_no_variants() -> None:
     for one in (LSTM(I, 4, variant=Variant(peepholes=True)), LSTM(I, 4, proj_size=2)):
         with pytest.raises(ConveyorError, match="Keras has neither projections nor variants"):
-            layers.write(tmp_path / "x.weights.h5", {"a": one})
+            layers.to_bytes({"a": one}, "keras")
 
 
 # The command line

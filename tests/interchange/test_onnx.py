@@ -33,8 +33,9 @@ def test_onnxruntime_computes_the_same(module: nn.Module, x: np.ndarray) -> None
 
 @pytest.mark.parametrize(
     ("options", "operator"),
-    [({}, "LSTM"), ({"variant": "peephole"}, "LSTM"), ({"variant": "coupled"}, "LSTM"), ({"variant": "no-input-gate"}, "LSTM"),
-     ({"variant": "layer-norm"}, "Scan"), ({"proj_size": 4}, "Scan"), ({"variant": "zoneout"}, "Scan")],
+    [({}, "LSTM"), ({"variant": "peephole"}, "LSTM"), ({"variant": "coupled"}, "LSTM"),
+     ({"variant": "no-input-gate"}, "LSTM"), ({"variant": "layer-norm"}, "Scan"),
+     ({"proj_size": 4}, "Scan"), ({"variant": "zoneout"}, "Scan")],
 )  # fmt: skip
 def test_the_operator_where_it_has_all_of_it(options: Any, operator: str) -> None:
     graph = Graph(features=5)

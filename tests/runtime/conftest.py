@@ -37,7 +37,8 @@ def random() -> np.random.Generator:
 
 @pytest.fixture
 def network(random: np.random.Generator) -> Graph:
-    """Every kind of node that streams: tokens, embedding, norm, two LSTMs with a way around one, an activation, output."""
+    """Every kind of node that streams: tokens, embedding, norm, two LSTMs with a way around one, an activation,
+    output."""
 
     def drawn(*shape: int) -> np.ndarray:
         return random.normal(0, 0.4, shape).astype(np.float32)

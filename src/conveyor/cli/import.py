@@ -15,7 +15,8 @@ class Import:
     """Take recurrent layers out of ONNX, Keras and torch files."""
 
     to: Literal["torch", "keras", "bundle"] = "torch"
-    """A state dict of torch's (and Conveyor's) layers, weights of Keras 3, or the layers as one network for the runtime."""
+    """A state dict of torch's (and Conveyor's) layers, weights of Keras 3, or the layers as one network for the
+    runtime."""
     weights: Literal["float32", "bfloat16", "int8"] = "float32"
     """What a bundle's matrices are held in."""
     output: Path | None = None
@@ -54,5 +55,5 @@ def run(args: list[str]) -> None:
             x = modules.recurrent(graph, x, one)
         files.write(asked.output, bundle.to_bytes(graph, asked.weights))
     else:
-        layers.write(asked.output, found)
+        files.write(asked.output, layers.to_bytes(found, asked.to))
     print(f"{asked.output}: written")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 import webbrowser
 from dataclasses import dataclass
@@ -59,11 +60,19 @@ def run(args: list[str]) -> None:
         raise ConveyorError(
             f"[inspect] --output: expected a name that ends in {', '.join(endings)}, got {asked.output}"
         )
+    if asked.follow and asked.output:
+        raise ConveyorError("[inspect] --follow: expected a page that is served, not --output; leave one of them out")
     readers = Readers(asked, Path(args[0]))
     answers = Answers(readers.all(), readers.about)
     if asked.output:
         write = page.write if asked.output.suffix == ".html" else tables.write
         write(answers, asked.output)
+        long = max(len(layer) for one in answers.recordings for layer in one.layers)
+        if asked.output.suffix == ".html" and long > page.MOST_STEPS:
+            print(
+                f"{asked.output}: without Memory, Learn and spans, which one file holds of {page.MOST_STEPS} steps at "
+                f"most, and there are {long:,}; leave out -o for them"
+            )
         return
     read = (lambda given: readers.read(0, given)) if readers.typed else None
     with server.Server(answers, read, asked.port) as served:
@@ -111,6 +120,8 @@ class Readers:
         from conveyor.inspect.recording import record
 
         named = given if self.typed else Path(given).name
+        if self.typed and n == 0 and len(given) < 256 and Path(given).is_file():
+            print(f"{given}: read as a text itself; what stands in a file is read with --corpus", file=sys.stderr)
         short = named if len(named) <= 40 else f"{named[:39]}…"
         return record(self.models[n], given, f"{short} ({self.folders[n].stem})" if self.folders[1:] else short)
 
@@ -130,6 +141,10 @@ def _load(path: Path) -> Model:
     """The model of a run, or what it was at a checkpoint."""
     if path.suffix != ".safetensors":
         return tasks.load(path)
+    if path.parent.name != "checkpoints":
+        raise ConveyorError(
+            f"[inspect] {path}: expected a run's folder, or a file of its checkpoints; give {path.parent}"
+        )
     from conveyor.training import checkpoint
 
     model = tasks.load(path.parent.parent)

@@ -58,7 +58,8 @@ def run(args: list[str]) -> None:
     )
     config = uvicorn.Config(
         service.app, log_level="warning", ws_max_size=asked.limits.message, ws="websockets-sansio", lifespan="on",
-        timeout_keep_alive=30, h11_max_incomplete_event_size=1 << 16, timeout_graceful_shutdown=int(asked.limits.slow) + 5,
+        timeout_keep_alive=30, h11_max_incomplete_event_size=1 << 16,
+        timeout_graceful_shutdown=int(asked.limits.slow) + 5,
     )  # fmt: skip
     server = uvicorn.Server(config)
     service.watch(server)

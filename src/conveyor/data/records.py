@@ -16,8 +16,8 @@ class BadRecords:
     is wrong, and ends in what to do.
     """
 
-    def __init__(self, skip: bool) -> None:
-        self.skip = skip
+    def __init__(self, skip: bool, hint: str = ", or leave such records out with --skip-bad") -> None:
+        self.skip, self.hint = skip, hint
         self.count = 0
         self.first = ""
         """The first mistake."""
@@ -29,7 +29,7 @@ class BadRecords:
             yield
         except ConveyorError as error:
             if not self.skip:
-                raise ConveyorError(f"{error}, or leave such records out with --skip-bad") from None
+                raise ConveyorError(f"{error}{self.hint}") from None
             self.count += 1
             self.first = self.first or str(error)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+import regex
 import torch
 from torch import Tensor
 
@@ -32,6 +32,8 @@ LEVELS = 12
 CLUSTERED = 512
 """Steps that units are clustered by."""
 
+PATIENCE = 2.0
+"""Seconds in which a pattern must have been found everywhere."""
 EXPECTED = "expected:"
 PATTERNS: dict[str, str] = {
     "inside quotes": r"[\"“”][^\"“”\n]*[\"“”]",
@@ -231,15 +233,20 @@ def where(track: Track, pattern: str) -> np.ndarray:
         likeliest: np.ndarray = track.likeliest() == track.names.index(name)
         return likeliest
     try:
-        matcher = re.compile(PATTERNS.get(pattern, pattern))
-    except re.error as error:
+        matcher = regex.compile(PATTERNS.get(pattern, pattern))
+    except regex.error as error:
         raise ConveyorError(f"[inspect] {pattern!r}: expected a regular expression, but {error}; mend it") from None
     ends = np.cumsum([len(label) for label in track.labels])
     text = "".join(track.labels)
     inside = np.zeros(len(text) + 1, np.int64)
-    for match in matcher.finditer(text):
-        inside[match.start()] += 1
-        inside[match.end()] -= 1
+    try:
+        for match in matcher.finditer(text, timeout=PATIENCE, concurrent=True):
+            inside[match.start()] += 1
+            inside[match.end()] -= 1
+    except TimeoutError:
+        raise ConveyorError(
+            f"[inspect] {pattern!r}: not found out within {PATIENCE:g} s; expected a pattern that looks back less"
+        ) from None
     covered = np.concatenate([[0], np.cumsum(inside[:-1].cumsum() > 0)])
     starts = np.concatenate([[0], ends[:-1]])
     there: np.ndarray = covered[ends] > covered[starts]

@@ -263,7 +263,7 @@ def record(model: Model, input: Any, title: str = "") -> Recording:
 
 def _predicted(model: Model, input: Any) -> list[Steps]:
     """Of a task that does not say what its steps are: whatever predicting makes its LSTMs read."""
-    bad = BadRecords(False)
+    bad = BadRecords(False, "")
     model.task.predict(model, [input], from_json(model.task.PredictOptions, {}, "inspect"), bad)
     return []
 

@@ -16,8 +16,9 @@ MATRICES = ("weight", "w_ih", "w_hh", "w_hr")
 
 @dataclass
 class Node:
-    """op: "embedding", "linear", "recurrent", "norm", "scale", "activation", "add", "concat" or "pool"; of: the nodes it reads, of
-    which 0 is the input; fields: what else it says; arrays: its weights, of a recurrent node a set a direction."""
+    """op: "embedding", "linear", "recurrent", "norm", "scale", "activation", "add", "concat" or "pool"; of: the nodes
+    it reads, of which 0 is the input; fields: what else it says; arrays: its weights, of a recurrent node a set a
+    direction."""
 
     op: str
     of: tuple[int, ...]

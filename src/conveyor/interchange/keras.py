@@ -1,7 +1,7 @@
 """Recurrent layers of Keras 3's files, without Keras: `.keras`, and `.weights.h5`, which say no activations.
 
-Keras holds kernels [I, G H] for products from the left, with the gates in the order i f c o and z r h; one bias of an LSTM
-and a SimpleRNN, two of a GRU (`reset_after`).
+Keras holds kernels [I, G H] for products from the left, with the gates in the order i f c o and z r h; one bias of an
+LSTM and a SimpleRNN, two of a GRU (`reset_after`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ ORDER = {"LSTM": (0, 1, 2, 3), "GRU": (1, 0, 2), "RNN": (0,)}
 """Of Keras's gates in torch's, and back."""
 ACTIVATIONS: dict[str, Activation] = {
     "tanh": "tanh", "sigmoid": "sigmoid", "relu": "relu", "linear": "identity", "softsign": "softsign",
-    "softplus": "softplus", "elu": ("elu", 1.0), "leaky_relu": ("leaky-relu", 0.2), "hard_sigmoid": ("hard-sigmoid", 1 / 6, 0.5),
+    "softplus": "softplus", "elu": ("elu", 1.0), "leaky_relu": ("leaky-relu", 0.2),
+    "hard_sigmoid": ("hard-sigmoid", 1 / 6, 0.5),
 }  # fmt: skip
 CLASSES = {"LSTM": "LSTM", "GRU": "GRU", "SimpleRNN": "RNN"}
 LARGEST = 1 << 33
@@ -105,7 +106,8 @@ def _layer(where: str, directions: list[list[np.ndarray]], config: dict[str, Any
     plain = {"GRU": ("sigmoid", "tanh"), "RNN": ("sigmoid", of["activation"])}[kind]
     if (of["recurrent_activation"], of["activation"]) != plain or of["activation"] not in ("tanh", "relu"):
         raise ConveyorError(
-            f"[import] {where}: {kind}: expected activations that torch's has too, got {of['activation']}, {of['recurrent_activation']}"
+            f"[import] {where}: {kind}: expected activations that torch's has too, "
+            f"got {of['activation']}, {of['recurrent_activation']}"
         )
     return layer(kind, arrays, nonlinearity=str(of["activation"]))
 
@@ -143,7 +145,8 @@ def _placed(where: str, kind: str, arrays: list[np.ndarray]) -> dict[str, np.nda
         both = bias[0] if bias[0].ndim == 2 else np.stack([bias[0], np.zeros_like(bias[0])])
         if both.shape != (2, kernel.shape[1]):
             raise ConveyorError(
-                f"[import] {where}: bias: expected {[kernel.shape[1]]} or {[2, kernel.shape[1]]}, got {[*bias[0].shape]}"
+                f"[import] {where}: bias: expected {[kernel.shape[1]]} or {[2, kernel.shape[1]]}, "
+                f"got {[*bias[0].shape]}"
             )
         found |= {"bias_ih": reordered(both[0], order), "bias_hh": reordered(both[1], order)}
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -51,20 +51,15 @@ def read(path: Path) -> Layers:
     return found
 
 
-def write(path: Path, layers: Layers) -> None:
-    """The layers as a state dict of torch (.safetensors) or as weights of Keras 3 (.weights.h5)."""
-    from conveyor.training import files
-
-    if path.name.endswith(".weights.h5"):
-        from conveyor.interchange import keras
-
-        files.write(path, keras.to_bytes(layers))
-    elif path.suffix == ".safetensors":
+def to_bytes(layers: Layers, kind: Literal["torch", "keras"]) -> bytes:
+    """The layers as a state dict of torch, in safetensors, or as weights of Keras 3, a `.weights.h5`."""
+    if kind == "torch":
         from conveyor.interchange import torch_state
 
-        files.write(path, torch_state.to_bytes(layers))
-    else:
-        raise ConveyorError(f"[import] {path}: expected a name that ends in .safetensors or .weights.h5")
+        return torch_state.to_bytes(layers)
+    from conveyor.interchange import keras
+
+    return keras.to_bytes(layers)
 
 
 def layer(
@@ -79,7 +74,7 @@ def layer(
     first = directions[0]
     gates = len(variant.gates) if variant else next(count for count, name in KINDS.items() if name == kind)
     H, I = len(first["weight_ih"]) // gates, first["weight_ih"].shape[1]
-    options = {"bias": "bias_ih" in first, "bidirectional": len(directions) == 2}
+    options: dict[str, Any] = {"bias": "bias_ih" in first, "bidirectional": len(directions) == 2}
     found: Layer
     if kind == "LSTM":
         size = len(first["weight_hr"]) if "weight_hr" in first else 0
@@ -104,8 +99,8 @@ def chained(layers: Layers) -> list[Layer]:
         width = (getattr(below, "proj_size", 0) or below.hidden_size) * (1 + below.bidirectional)
         if above.input_size != width:
             raise ConveyorError(
-                f"[import] {other} reads {above.input_size} features, {name} before it gives {width}: they are no chain; "
-                "write them as .safetensors, each by its name"
+                f"[import] {other} reads {above.input_size} features, {name} before it gives {width}: they are no "
+                "chain; write them as .safetensors, each by its name"
             )
     return found
 
@@ -132,9 +127,9 @@ def reordered(array: np.ndarray, order: Sequence[int], axis: int = 0) -> np.ndar
     return np.concatenate([parts[place] for place in order], axis)
 
 
-def activated(gate: Activation, candidate: Activation, belt: Activation, **more: object) -> Variant | None:
+def activated(gate: Activation, candidate: Activation, belt: Activation, **more: Any) -> Variant | None:
     """The variant of these activations; None if it is the LSTM itself."""
-    found = Variant(gate_activation=gate, input_activation=candidate, output_activation=belt, **more)  # type: ignore[arg-type]
+    found = Variant(gate_activation=gate, input_activation=candidate, output_activation=belt, **more)
     return None if found == Variant() else found
 
 

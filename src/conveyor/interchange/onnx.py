@@ -1,15 +1,15 @@
 """ONNX files of graphs, in standard operators alone.
 
 Inputs: `features` [T, B, I] or `tokens` [T, B] of int64, `lengths` [B] of int32, and the states each recurrent layer k
-begins in, `h0_k` [D, B, R] and `c0_k` [D, B, H]; outputs: `y` [T, B, O], zero past a row's end, and the states `h_k` and
-`c_k` behind the last step. T and B may be anything.
+begins in, `h0_k` [D, B, R] and `c0_k` [D, B, H]; outputs: `y` [T, B, O], zero past a row's end, and the states `h_k`
+and `c_k` behind the last step. T and B may be anything.
 
 A recurrent layer is the operator LSTM, GRU or RNN where that can say it; else a Scan over the steps, of the equations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -41,11 +41,15 @@ class Writer:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
-    def __call__(self, kind: str, *inputs: str, outputs: int = 1, **attributes: Any) -> Any:
-        """A node; the name of its output, or those of several."""
+    def __call__(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        """A node of one output; its name."""
+        return self.several(kind, *inputs, outputs=1, **attributes)[0]
+
+    def several(self, kind: str, *inputs: str, outputs: int, **attributes: Any) -> list[str]:
+        """A node of several outputs; their names."""
         names = [f"{self.prefix}{kind.lower()}_{len(self.nodes)}" + (f"_{n}" if n else "") for n in range(outputs)]
         self.nodes.append(helper.make_node(kind, [*inputs], names, **attributes))
-        return names[0] if outputs == 1 else names
+        return names
 
     def constant(self, array: np.ndarray | Sequence[int] | int, dtype: Any = None) -> str:
         """An array; whole numbers are int64."""
@@ -66,7 +70,8 @@ def to_bytes(graph: Graph) -> bytes:
     """The file, checked by onnx."""
     write, count = Writer(), 0
     given = "tokens" if graph.tokens else "features"
-    kind, shape = (TensorProto.INT64, ["T", "B"]) if graph.tokens else (TensorProto.FLOAT, ["T", "B", graph.features])
+    kind = TensorProto.INT64 if graph.tokens else TensorProto.FLOAT
+    shape: list[str | int] = ["T", "B"] if graph.tokens else ["T", "B", graph.features]
     inputs = [
         helper.make_tensor_value_info(given, kind, shape),
         helper.make_tensor_value_info("lengths", TensorProto.INT32, ["B"]),
@@ -79,7 +84,7 @@ def to_bytes(graph: Graph) -> bytes:
             states = _states(node, count)
             names.append(_recurrent(write, of[0], node, states))
             for before, after, size in states:
-                sizes = [len(node.arrays), "B", size]
+                sizes: list[str | int] = [len(node.arrays), "B", size]
                 inputs.append(helper.make_tensor_value_info(before, TensorProto.FLOAT, sizes))
                 outputs.append(helper.make_tensor_value_info(after, TensorProto.FLOAT, sizes))
             count += 1
@@ -158,9 +163,8 @@ def _pool(write: Writer, x: str, kind: str, width: int) -> str:
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", width]) for name in ("next", "shown")],
     )  # fmt: skip
     sizes = write("Shape", x, start=1)
-    return write(
-        "Scan", write("ConstantOfShape", sizes, value=_one(-3.4e38)), x, outputs=2, body=body, num_scan_inputs=1
-    )[1]
+    least = write("ConstantOfShape", sizes, value=_one(-3.4e38))
+    return write.several("Scan", least, x, outputs=2, body=body, num_scan_inputs=1)[1]
 
 
 def _one(value: float) -> onnx.TensorProto:
@@ -228,7 +232,7 @@ def _operator(write: Writer, x: str, node: Node, variant: Variant | None, states
         attributes["input_forget"] = int(variant.coupled)
     if variant and variant.peepholes:
         inputs.append(write.constant(np.stack([_peepholes(variant, own["vectors"], H) for own in node.arrays])))
-    y, *last = write(OPERATORS[cell], *inputs, outputs=1 + len(states), **attributes)
+    y, *last = write.several(OPERATORS[cell], *inputs, outputs=1 + len(states), **attributes)
     for name, (_, after, _) in zip(last, states, strict=True):
         write.named(name, after)
     return write("Reshape", write("Transpose", y, perm=[0, 2, 1, 3]), write.constant([0, 0, D * H]))
@@ -267,7 +271,7 @@ def _scanned(write: Writer, x: str, node: Node, variant: Variant, states: list[t
             for before, *_ in states
         ]
         body = _step(Writer(f"{x}_{d}_"), own, variant, node.fields["hidden_size"], node.fields["rates"])
-        h, c, y = write("Scan", *first, turned(x), there, outputs=3, body=body, num_scan_inputs=2)
+        h, c, y = write.several("Scan", *first, turned(x), there, outputs=3, body=body, num_scan_inputs=2)
         sides.append(turned(y))
         lasts.append([write("Unsqueeze", part, write.constant([0])) for part in (h, c)])
     for n, (_, after, _) in enumerate(states):
@@ -310,7 +314,7 @@ def _step(
         if name not in rate:
             return after
         stays, goes = (write.constant(np.array(share, np.float32)) for share in (rate[name], 1 - rate[name]))
-        return str(write("Add", write("Mul", before, stays), write("Mul", after, goes)))
+        return write("Add", write("Mul", before, stays), write("Mul", after, goes))
 
     of_x, of_h = (write("MatMul", name, write.constant(own[w].T)) for name, w in (("x", "w_ih"), ("h", "w_hh")))
     if norms:
@@ -320,7 +324,7 @@ def _step(
     parts = (
         [sums]
         if len(gates) == 1
-        else write("Split", sums, write.constant([H] * len(gates)), outputs=len(gates), axis=-1)
+        else write.several("Split", sums, write.constant([H] * len(gates)), outputs=len(gates), axis=-1)
     )
     z = dict(zip(gates, parts, strict=True))
     one = write.constant(np.ones(H, np.float32)) if {"i", "f", "o"} - {*gates} else ""
@@ -331,7 +335,7 @@ def _step(
         seen = (
             write("Add", z[gate], write("Mul", belt, write.constant(peepholes[gate]))) if gate in peepholes else z[gate]
         )
-        return str(of_gate(bounded(seen, variant.clip)))
+        return of_gate(bounded(seen, variant.clip))
 
     i = door("i", "c")
     f = write("Sub", one, i) if variant.coupled else door("f", "c")
@@ -361,20 +365,23 @@ def _step(
 
 def _squashed(write: Writer, z: str, one: Squash) -> str:
     a, b = one.alpha, one.beta
-    number: Callable[[float], str] = lambda value: write.constant(np.array(value, np.float32))
+
+    def number(value: float) -> str:
+        return write.constant(np.array(value, np.float32))
+
     if one.name == "identity":
         return z
     if one.name == "affine":
-        return str(write("Add", write("Mul", z, number(a)), number(b)))
+        return write("Add", write("Mul", z, number(a)), number(b))
     if one.name == "scaled-tanh":
-        return str(write("Mul", write("Tanh", write("Mul", z, number(b))), number(a)))
+        return write("Mul", write("Tanh", write("Mul", z, number(b))), number(a))
     attributes = {
         "leaky-relu": {"alpha": a},
         "thresholded-relu": {"alpha": a},
         "elu": {"alpha": a},
         "hard-sigmoid": {"alpha": a, "beta": b},
     }
-    return str(write(ACTIVATIONS[one.name], z, **attributes.get(one.name, {})))
+    return write(ACTIVATIONS[one.name], z, **attributes.get(one.name, {}))
 
 
 def difference(graph: Graph, content: bytes, x: np.ndarray, lengths: np.ndarray) -> float:

@@ -31,8 +31,9 @@ def read(path: Path) -> Layers:
         raise ConveyorError(f"[import] {path}: expected an ONNX file, but {error}") from None
     constants = {one.name: one for one in model.graph.initializer}
     for node in model.graph.node:
-        if node.op_type == "Constant":
-            constants |= {node.output[0]: one.t for one in node.attribute if one.name == "value"}
+        for one in node.attribute:
+            if node.op_type == "Constant" and one.name == "value":
+                constants[node.output[0]] = one.t
     found: Layers = {}
     for n, node in enumerate(model.graph.node):
         if node.op_type in GATES:
@@ -114,7 +115,7 @@ def _variant(
         return activated(
             gate, candidate, belt, peepholes="P" in arrays, coupled=bool(attributes.get("input_forget")), **more
         ), "tanh"
-    if kind == "GRU" and names != usual * D or kind == "RNN" and found[0] not in ("tanh", "relu"):
+    if (kind == "GRU" and names != usual * D) or (kind == "RNN" and found[0] not in ("tanh", "relu")):
         raise ConveyorError(
             f"[import] {where}: expected activations that torch's {kind} has too, got {', '.join(names)}"
         )
@@ -126,7 +127,7 @@ def _activation(where: str, name: str, alphas: list[float], betas: list[float]) 
         raise ConveyorError(f"[import] {where}: expected one of {', '.join(NAMES)}, got {name[:40]}")
     ours = NAMES[name]
     usual = {"affine": (1.0, 0.0), "leaky-relu": (0.01,)}.get(ours, ACTIVATIONS[ours])
-    numbers = [float((row.pop(0) if row else default)) for row, default in zip((alphas, betas), usual, strict=False)]
+    numbers = [float(row.pop(0) if row else default) for row, default in zip((alphas, betas), usual, strict=False)]
     if ours == "affine" and numbers == [1.0, 0.0]:
         return "identity"
     return (ours, *numbers) if numbers else ours

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -39,15 +40,16 @@ def _layer(path: Path, name: str, weights: dict[str, Tensor]) -> Layer:
     w_hr = weights.get("weight_hr_l0")
     H = w_hh.shape[1] if w_hr is None else w_hr.shape[-1]
     gates = len(w_ih) // H if H and len(w_ih) % H == 0 else 0
-    kinds: dict[str, type[Layer]] = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN}
+    kinds: dict[str, Any] = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN}
     if gates not in KINDS or len(w_hh) != len(w_ih):
         raise ConveyorError(
-            f"[import] {path}: {name or 'the layer'}: expected 4 H, 3 H or H rows over {H} units, got {len(w_ih)} and {len(w_hh)}"
+            f"[import] {path}: {name or 'the layer'}: expected 4 H, 3 H or H rows over {H} units, "
+            f"got {len(w_ih)} and {len(w_hh)}"
         )
     layers = 1 + max(int(weight.removesuffix("_reverse").rpartition("_l")[2]) for weight in weights)
     projected = {} if w_hr is None else {"proj_size": len(w_hr)}
     with torch.device("meta"):
-        found = kinds[KINDS[gates]](
+        found: Layer = kinds[KINDS[gates]](
             w_ih.shape[1],
             H,
             layers,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -23,12 +23,18 @@ from conveyor.errors import BundleError
 
 __all__ = ["BundleError", "Model", "Pool", "Session"]
 
-Session = _kernels.Session
-"""One stream. `step(x)` gives the outputs of one step, an array that the next step overwrites, allocates nothing and takes
-no lock; `push(chunk)` those of several; `state` is all it remembers, to be saved and set; `reset()` forgets it."""
-Pool = _kernels.Pool
-"""Many streams. `join()` gives the number of a new one, `leave(stream)` takes it back, `step(streams, x)` is a step of any of
-them, each in a row of x; `state(stream)`, `set_state(stream, state)` and `reset(stream)` are as of a session."""
+if TYPE_CHECKING:  # the compiled module has no types
+    Session: TypeAlias = Any
+    Pool: TypeAlias = Any
+else:
+    Session = _kernels.Session
+    """One stream. `step(x)` gives the outputs of one step, an array that the next step overwrites, allocates nothing
+    and takes no lock; `push(chunk)` those of several; `state` is all it remembers, to be saved and set; `reset()`
+    forgets it."""
+    Pool = _kernels.Pool
+    """Many streams. `join()` gives the number of a new one, `leave(stream)` takes it back, `step(streams, x)` is a step
+    of any of them, each in a row of x; `state(stream)`, `set_state(stream, state)` and `reset(stream)` are as of a
+    session."""
 
 Numbers: TypeAlias = np.ndarray
 
@@ -37,8 +43,9 @@ class Model:
     """A network read from a bundle. It never changes; threads may share it.
 
     tokens: how many tokens there are, if it reads tokens, whole numbers below that; else 0, and it reads rows of
-    `inputs` numbers. outputs: numbers it gives a step. state: numbers that a stream carries. streams: whether it can be read step by step; a bidirectional
-    one cannot. task, facts: what the run's task knew of its data, a vocabulary for instance.
+    `inputs` numbers. outputs: numbers it gives a step. state: numbers that a stream carries. streams: whether it can be
+    read step by step; a bidirectional one cannot. task, facts: what the run's task knew of its data, a vocabulary for
+    instance.
     """
 
     def __init__(self, kernel: Any) -> None:

@@ -93,6 +93,9 @@ class Service:
     def _may(self, given: str | None) -> bool:
         return not self.token or hmac.compare_digest((given or "").encode(), f"Bearer {self.token}".encode())
 
+    def _takes_more(self) -> bool:
+        return not self.going and len(self.open) < self.limits.streams
+
     def _answer(self, request: Request, content: Any, status: int = 200) -> Response:
         self.requests.labels(request.url.path, status).inc()
         return JSONResponse(content, status)
@@ -144,8 +147,8 @@ class Service:
 
     async def ready(self, request: Request) -> Response:
         """That it takes more."""
-        full = len(self.open) >= self.limits.streams
-        return self._answer(request, {"ready": not (self.going or full)}, 503 if self.going or full else 200)
+        ready = self._takes_more()
+        return self._answer(request, {"ready": ready}, 200 if ready else 503)
 
     async def metrics(self, request: Request) -> Response:
         """Prometheus."""
@@ -161,7 +164,7 @@ class Service:
         """A stream: each message is a stretch of it, each answer its outputs."""
         if not self._may(socket.headers.get("authorization") or f"Bearer {socket.query_params.get('token', '')}"):
             return await self._refuse(socket, FORBIDDEN, "token")
-        if self.going or len(self.open) >= self.limits.streams:
+        if not self._takes_more():
             return await self._refuse(socket, FULL, "full")
         assert self.batcher
         task, batcher = asyncio.current_task(), self.batcher
@@ -193,10 +196,10 @@ class Service:
             finally:
                 self.receiving.discard(task)
             if message["type"] == "websocket.disconnect":
-                return
+                return None
             start = time.perf_counter()
             try:
-                answer = self._command(message.get("text"), stream)
+                answer: str | bytes | None = self._command(message.get("text"), stream)
                 if answer is None:
                     rows = self._message(message)
                     await asyncio.sleep(wait) if (wait := bucket.wait(len(rows))) else None
@@ -209,6 +212,7 @@ class Service:
             await asyncio.wait_for(send, self.limits.slow)
             self.seconds.observe(time.perf_counter() - start)
         await self._close(socket, GOING, "going", stream)
+        return None
 
     def _command(self, text: str | None, stream: int) -> str | None:
         """What a stream may ask besides: {"reset": true}, {"state": null} for its state, {"state": "…"} to set it."""
@@ -265,7 +269,7 @@ class Service:
         if (
             not fits
             or not np.isfinite(rows).all()
-            or (tokens and len(rows) and not (0 <= rows.min() and rows.max() < tokens))
+            or (tokens and len(rows) and not (rows.min() >= 0 and rows.max() < tokens))
         ):
             raise ConveyorError(f"[input] expected {wanted}")
         if not len(rows):

@@ -42,7 +42,7 @@ def description(model: Model, limits: Limits, locked: bool) -> dict[str, Any]:
         for path, summary in told.items()
     }
     metrics = {"get": {"summary": "Prometheus.", "responses": {"200": {"description": "Text."}}}}
-    security = {"security": [{"token": []}]} if locked else {}
+    security: dict[str, Any] = {"security": [{"token": []}]} if locked else {}
     return {
         "openapi": "3.1.0",
         "info": {"title": f"Conveyor: {model.task or 'a model'}", "version": __version__},

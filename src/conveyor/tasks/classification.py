@@ -357,7 +357,7 @@ def _records(model: Model, encoder: Encoder, one: Any, bad: BadRecords) -> list[
 def steps(model: Model, input: Any) -> Iterator[Steps]:
     """A sequence: the tokens of a text, or the numbers of its steps, and nothing that is expected of each."""
     encoder = encoder_of(model.config, model.facts)
-    record, *_ = _records(model, encoder, input, BadRecords(False))
+    record, *_ = _records(model, encoder, input, BadRecords(False, ""))
     batch = encoder.batches([record], 1).batch(0, 0)
     model.network(*batch[:2])
     count = int(batch[1][0])

@@ -461,7 +461,7 @@ def _inputs(config: Config, one: Any, bad: BadRecords) -> list[tuple[str, np.nda
 def steps(model: Model, input: Any) -> Iterator[Steps]:
     """A table or a video, frame by frame, with the label of each."""
     coder = Coder(model.config, model.facts)
-    [(name, values), *_] = _inputs(model.config, input, BadRecords(False))
+    [(name, values), *_] = _inputs(model.config, input, BadRecords(False, ""))
     scaled = coder.scaled(values, name)
     logits, _ = model.network(torch.from_numpy(scaled)[:, None], torch.tensor([len(scaled)]))
     yield Steps([f"{n} " for n in range(len(scaled))], coder.classes, lambda: logits[:, 0].softmax(-1))

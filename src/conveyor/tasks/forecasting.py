@@ -479,7 +479,7 @@ def forecast_rows(model: Model, windows: Windows, rows: Sequence[Row], levels: S
 
 def steps(model: Model, input: Any) -> Iterator[Steps]:
     """The first series, value by value, as far back as the forecast behind it looks."""
-    one = _series(model.config, input, BadRecords(False))[0]
+    one = _series(model.config, input, BadRecords(False, ""))[0]
     windows = windows_of(model.config, model.facts, [one])
     row = cuts_of(model.config, windows.horizon).behind(0, len(one.values))
     forecast_rows(model, windows, [row], (0.5,))

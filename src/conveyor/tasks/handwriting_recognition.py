@@ -372,7 +372,7 @@ def _lines(coder: Coder, one: Any, bad: BadRecords) -> Sequence[Ink | Line]:
 def steps(model: Model, input: Any) -> Iterator[Steps]:
     """A line, step by step, with the character that each may end, or none."""
     coder = Coder(model.config, model.facts)
-    line, *_ = _lines(coder, input, BadRecords(False))
+    line, *_ = _lines(coder, input, BadRecords(False, ""))
     values = coder.values(line)
     logits, _ = model.network(torch.from_numpy(values)[:, None], torch.tensor([len(values)]))
     names = ["–", *coder.target.pieces(range(1, len(coder.target)))]

@@ -351,7 +351,7 @@ def predict(model: Model, inputs: Sequence[Any], options: PredictOptions, bad: B
 def _like(options: PredictOptions) -> Ink | None:
     if not options.like:
         return None
-    line = ink.read([Path(options.like)], BadRecords(False))[0]
+    line = ink.read([Path(options.like)], BadRecords(False, ""))[0]
     said = options.like_text or line.text
     if not said:
         raise ConveyorError(f"[predict] {options.like}: expected what the line says; give it with --like-text")
@@ -394,7 +394,7 @@ def _write(model: Model, coder: Coder, texts: Sequence[str], bias: float, like: 
 
 def steps(model: Model, input: Any) -> Iterator[Steps]:
     """A text as it is written, point by point, by the character that the window shows then."""
-    [line] = predict(model, [input], PredictOptions(), BadRecords(False))
+    [line] = predict(model, [input], PredictOptions(), BadRecords(False, ""))
     yield Steps([line.text[n] for n in line.weights.argmax(1)])
 
 

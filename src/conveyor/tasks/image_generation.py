@@ -226,7 +226,7 @@ def _given(size: int, one: Any) -> int | np.ndarray:
         found, count, shape = one, len(one), [*one.shape[1:]]
     elif isinstance(one, (str, Path)):
         image = Path(one).suffix.lower() in pictures.SUFFIXES
-        parts = pictures.read([Path(one)], size, BadRecords(False)) if not image else {}
+        parts = pictures.read([Path(one)], size, BadRecords(False, "")) if not image else {}
         found = images.grey(Path(one), size)[None] if image else np.concatenate([*parts.values()])
         count, shape = len(found), [size, size]
     else:
@@ -258,8 +258,8 @@ def save(results: list[Drawing], path: Path) -> None:
 
 def show(model: Model, data: Data, folder: Path) -> str:
     """New pictures, how they were drawn, and pictures of the test part beside themselves drawn again."""
-    new = predict(model, [36], PredictOptions(), BadRecords(False))
-    again = predict(model, [data.test.batch(0, 0).images[:18].numpy()], PredictOptions(), BadRecords(False))
+    new = predict(model, [36], PredictOptions(), BadRecords(False, ""))
+    again = predict(model, [data.test.batch(0, 0).images[:18].numpy()], PredictOptions(), BadRecords(False, ""))
     sheet.write(folder / "new.png", new[0].steps[-1])
     sheet.film(folder / "drawing.gif", [step[:16] for step in new[0].steps], [box[:16] for box in new[0].boxes])
     given = data.test.batch(0, 0).images[:18].numpy() / 255

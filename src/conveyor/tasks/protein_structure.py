@@ -410,7 +410,7 @@ def predict(model: Model, inputs: Sequence[str], options: PredictOptions, bad: B
 @torch.inference_mode()
 def steps(model: Model, input: str) -> Iterator[Steps]:
     """A chain, residue by residue, with what each is taken for."""
-    chain, *_ = chains_of(input, BadRecords(False))
+    chain, *_ = chains_of(input, BadRecords(False, ""))
     check_profiles(chain, kinds_of(model.facts))
     batch = Collate([chain], model.facts)(np.array([0]))
     three, _ = model.network(batch.x, batch.lengths)

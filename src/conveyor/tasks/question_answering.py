@@ -461,7 +461,7 @@ def _said(coder: Coder, story: tuple[str, ...], tokens: list[int]) -> str:
 def steps(model: Model, input: Any) -> Iterator[Steps]:
     """A story, sentence by sentence, the words of its first, the looks at it, and the first word of the answer."""
     coder, network = Coder(model.config, model.facts), cast(Any, model.network)
-    question = _questions(input, BadRecords(False))[0]._replace(answer=())
+    question = _questions(input, BadRecords(False, ""))[0]._replace(answer=())
     batch, story = coder.batch([(question, coder.answer(question))]), coder.story(question)
     found = network(*batch[:5])
     yield Steps([f"{sentence} " for sentence in story])

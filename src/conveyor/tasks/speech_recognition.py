@@ -557,7 +557,7 @@ def _written(coder: Coder, name: str, frames: np.ndarray, spelled: Spelled) -> H
 def steps(model: Model, input: Any) -> Iterator[Steps]:
     """A recording, step by step, with the token that each may end, or none."""
     coder = Coder(model.config, model.facts)
-    [(_, samples), *_] = _sounds(model.config, input, BadRecords(False))
+    [(_, samples), *_] = _sounds(model.config, input, BadRecords(False, ""))
     frames = sound.bands(samples, model.config.rate)
     logits, _, _ = model.network(torch.from_numpy(coder.scaled(frames))[:, None], torch.tensor([len(frames)]))
     seconds = [f"{n * model.config.stack * HOP:.2f} " for n in range(len(logits))]

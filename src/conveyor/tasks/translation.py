@@ -465,7 +465,7 @@ def _translation(coder: Coder, source: str, numbers: np.ndarray, found: list[Hyp
 def steps(model: Model, input: Any) -> Iterator[Steps]:
     """A sentence, token by token, and its translation as it is written greedily."""
     coder = Coder(model.config, model.facts)
-    (_, numbers), *_ = _sentences(coder, input, BadRecords(False))
+    (_, numbers), *_ = _sentences(coder, input, BadRecords(False, ""))
     sources, lengths = torch.from_numpy(numbers)[:, None], torch.tensor([len(numbers)])
     [[best]] = _search(model.network, sources, lengths, coder.target, 1, 0.0)
     read = torch.tensor([[BOUNDARY, *best.tokens]]).T[: len(best.weights)]

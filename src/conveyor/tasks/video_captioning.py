@@ -545,7 +545,7 @@ def _caption(model: Model, coder: Coder, clips: Sequence[tuple[str, Seen]], beam
 def steps(model: Model, input: Any) -> Iterator[Steps]:
     """A video, frame by frame, and its caption as it is written greedily."""
     coder, network = Coder(model.config, model.facts), cast(Any, model.network)
-    (_, seen), *_ = _clips(coder, coder.encoder(), input, BadRecords(False))
+    (_, seen), *_ = _clips(coder, coder.encoder(), input, BadRecords(False, ""))
     frames, lengths, features = side_by_side([seen])
     values, summary = network(frames, lengths, features)
     yield Steps([f"{n} " for n in range(len(frames))], of="encoder")

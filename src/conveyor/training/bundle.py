@@ -6,6 +6,7 @@ A bundle lies in its run's folder, and may be copied from there; the two files a
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,8 +44,11 @@ def read_description(folder: Path) -> dict[str, Any]:
     """What `write_description` wrote, checked to be that."""
     path = folder / "model.json"
     if not os.path.exists(path):  # not Path.exists, which raises where it may not look
-        near = sorted(str(found.parent) for found in folder.parent.glob("*/model.json"))[-3:] if folder.name else []
-        there = f"there are {', '.join(near)}" if near else "conveyor train makes one, and says where"
+        runs = sorted(found.parent.name for found in folder.parent.glob("*/model.json")) if folder.name else []
+        near = difflib.get_close_matches(folder.name, runs, 3) or runs[-3:]
+        more = f" and {len(runs) - len(near)} more" if len(runs) > len(near) else ""
+        named = ", ".join(str(folder.parent / name) for name in near)
+        there = f"there are {named}{more}" if near else "conveyor train makes one, and says where"
         raise ConveyorError(f"[bundle] {folder}: expected a run's folder, with a model.json that may be read; {there}")
     description = files.read_json(path, "bundle")
     if not isinstance(description, dict) or description.get("format") != FORMAT:

@@ -44,7 +44,7 @@ class Encoder:
         self.sha256 = hashlib.sha256(self._load() if path else b"pixels").hexdigest()
 
     def _load(self) -> bytes:
-        import onnxruntime  # type: ignore[import-untyped]
+        import onnxruntime
 
         try:
             content = Path(self.path).read_bytes()

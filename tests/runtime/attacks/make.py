@@ -153,6 +153,34 @@ def scaled(scale: float) -> Callable[[File], None]:
     return change
 
 
+def half_bias(file: File) -> None:
+    file.tensor("half", np.zeros(8, "<u2"), "BF16")
+    file.lstm["directions"][0].update(b_ih="half")
+
+
+def two_rows(file: File) -> None:
+    """Each tensor of as many bytes as before, but w_hh of two rows."""
+    put("tensors/w_ih/shape", [4, 8])(file)
+    put("tensors/e/shape", [3, 8])(file)
+    put("about/tokens", 3)(file)
+    put("tensors/w_hh/shape", [2, 8])(file)
+
+
+def same_bytes(file: File) -> None:
+    start = file.tensors["b_ih"]["data_offsets"][0]
+    put("tensors/b/data_offsets", [start, start + 12])(file)
+
+
+def moved(file: File) -> None:
+    for one in file.tensors.values():
+        one["data_offsets"] = [n + 8 for n in one["data_offsets"]]
+
+
+def without_scale(file: File) -> None:
+    put("tensors/w", file.tensors["w"] | {"dtype": "I8", "shape": [6, 4]})(file)
+    put("about/nodes/2/of", [1])(file)
+
+
 ATTACKS: dict[str, Callable[[File], Any]] = {
     "truncated empty": raw(lambda b: b""),
     "truncated seven bytes": raw(lambda b: b[:7]),
@@ -168,7 +196,8 @@ ATTACKS: dict[str, Callable[[File], Any]] = {
     "json deep": header(b'{"a":' + b"[" * 100_000),
     "json cut off": header(b'{"__metadata__": {"conveyor": "'),
     "json twice the same tensor": header(
-        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, "a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}'
+        b'{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}, '
+        b'"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}'
     ),
     "json half a character": header(b'{"\\ud800": 1}'),
     "json a number of letters": header(b'{"a": {"dtype": "F32", "shape": [0x10]}}'),
@@ -188,7 +217,7 @@ ATTACKS: dict[str, Callable[[File], Any]] = {
     "size no tokens": put("about/tokens", 0),
     "size too many tokens": put("about/tokens", 1 << 40),
     "tensor_type float64": put("tensors/w/dtype", "F64"),
-    "tensor_type bias of bfloat16": lambda f: [f.tensor("half", np.zeros(8, "<u2"), "BF16"), f.lstm["directions"][0].update(b_ih="half")],
+    "tensor_type bias of bfloat16": half_bias,
     "tensor_fields more": put("tensors/w/extra", 1),
     "tensor_fields none": put("tensors/w", {}),
     "tensor_shape five dimensions": put("tensors/w/shape", [3, 2, 1, 1, 1]),
@@ -197,17 +226,15 @@ ATTACKS: dict[str, Callable[[File], Any]] = {
     "tensor_shape not that of the node": put("tensors/w/shape", [2, 3]),
     "tensor_shape embedding of fewer tokens": put("about/tokens", 7),
     "tensor_shape no matrix": put("tensors/w_ih/shape", [32]),
-    "tensor_shape not of four gates": lambda f: [put("tensors/w_ih/shape", [4, 8])(f), put("tensors/e/shape", [3, 8])(f), put("about/tokens", 3)(f),
-                                                 put("tensors/w_hh/shape", [2, 8])(f)],
+    "tensor_shape not of four gates": two_rows,
     "tensor_offsets too short": put("tensors/w/data_offsets", [160, 180]),
     "tensor_offsets turned round": put("tensors/w/data_offsets", [184, 160]),
     "tensor_offsets three": put("tensors/w/data_offsets", [0, 1, 2]),
-    "tensor_overlap the same bytes": lambda f: put("tensors/b/data_offsets", f.tensors["b_ih"]["data_offsets"][:1] + [f.tensors["b_ih"]["data_offsets"][0] + 12])(f),
-    "tensor_gap before the first": lambda f: [put(f"tensors/{name}/data_offsets", [n + 8 for n in one["data_offsets"]])(f) for name, one in f.tensors.items()],
+    "tensor_overlap the same bytes": same_bytes,
+    "tensor_gap before the first": moved,
     "tensor_missing weight": put("about/nodes/2/weight", "v"),
     "tensor_missing direction without w_hh": lambda f: f.lstm["directions"][0].pop("w_hh"),
-    "tensor_missing scale of int8": lambda f: [put("tensors/w", f.tensors["w"] | {"dtype": "I8", "shape": [24]})(f), put("tensors/w/shape", [3, 8])(f),
-                                               put("about/nodes/2/of", [1])(f), f.tensors["w"].update(shape=[6, 4])],
+    "tensor_missing scale of int8": without_scale,
     "tensor_unused": lambda f: f.about["nodes"][2].pop("bias"),
     "not_finite NaN": values("w", struct.pack("<f", float("nan"))),
     "not_finite infinity": values("w_hh", struct.pack("<f", float("-inf"))),

@@ -42,9 +42,14 @@ export async function look(changes = {}) {
     if (mine === drawing && made) find("view").replaceChildren(...made);
     document.body.dataset.drawn = state.view.title;
   } catch (error) {
-    if (mine === drawing) say(error);
+    if (mine !== drawing) return;
+    say(error);
+    find("view").replaceChildren();   // not what another view has drawn
   }
 }
+
+// What is answered, or null where it cannot be, which is said: the rest of a view stays.
+export const tried = (answer) => answer.catch((error) => (say(error), null));
 
 function choices(select, names, chosen) {
   select.replaceChildren(...names.map((name, n) => make("option", { value: n }, name)));

@@ -28,7 +28,7 @@ export async function draw({ about, r, layer, unit, step }, recording) {
     ...[...about.quantities, ...(recording.told ? ["came"] : [])].map((q) => make("option", { value: q, selected: q === by }, q === "came" ? "surprise" : `${q} of unit ${unit}`)));
   return [
     make("div", { class: "tools" }, make("label", {}, "coloured by ", choose), ...entry(about)),
-    ...looked(about, recording), text, ...(expected.length ? [told(labels, came, expected, first, step)] : []),
+    ...looked(about, recording), text, ...(expected.some((one) => one.length) ? [told(labels, came, expected, first, step)] : []),
   ];
 }
 
