@@ -33,6 +33,8 @@ ALLOWED = {
     "torch.nn.LSTM": 1e-5,
     "torch.nn.LSTMCell": 1e-5,
 }
+PAUSE = 0.02
+"""Seconds before a contender's turn: the threads of the one before still look out for work, on its cores."""
 WEIGHTS = ("float32", "bfloat16", "int8")
 Step = Callable[[], np.ndarray]
 
@@ -124,6 +126,7 @@ def times(steps: dict[str, Step], seconds: float) -> dict[str, np.ndarray]:
     until = time.perf_counter() + seconds * len(steps)
     while time.perf_counter() < until:
         for name, step in steps.items():
+            time.sleep(PAUSE)
             step()
             for _ in range(max(3, int(0.005 / once[name]))):
                 start = time.perf_counter()
