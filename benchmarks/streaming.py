@@ -23,7 +23,7 @@ from conveyor import LSTM, _kernels
 from conveyor.interchange import modules, onnx
 from conveyor.interchange.bundle import to_bytes
 from conveyor.interchange.graph import Graph
-from conveyor.runtime import Model
+from conveyor.runtime import Model, Pool
 
 ALLOWED = {
     "float32": 1e-5,
@@ -60,7 +60,7 @@ def ours(model: Model, x: np.ndarray, threads: int) -> Step:
     if len(x) == 1:
         session, row = model.session(threads), x[0]
         return lambda: session.step(row)
-    pool = model.pool(len(x), threads)
+    pool = Pool(model, len(x), threads)
     streams = np.array([pool.join() for _ in x])
     return lambda: pool.step(streams, x)
 

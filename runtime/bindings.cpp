@@ -185,6 +185,16 @@ class Session {
     return advance(Given(&token));
   }
 
+  // Numbers and arrays of other types.
+  nb::object step_any(const nb::object& x) {
+    if (model_->tokens && PyIndex_Check(x.ptr())) {
+      const Py_ssize_t token = PyNumber_AsSsize_t(x.ptr(), nullptr);
+      if (!PyErr_Occurred()) return step_token(token);
+      PyErr_Clear();
+    }
+    return as_given(*model_, x, [&](const auto& given) { return advance(Given(*model_, given, {})); });
+  }
+
   template <class Array>
   nb::object push(const Array& x) {
     const std::size_t dims = model_->tokens ? 1 : 2;
@@ -362,17 +372,22 @@ void bind_runtime(nb::module_& m) {
       .def_prop_ro("streams", [](const Shared& s) { return s.model->streams; })
       .def_prop_ro("task", [](const Shared& s) { return s.model->about; })
       .def_prop_ro("facts", [](const Shared& s) { return s.model->facts; });
-  nb::class_<Session>(m, "Session")
-      .def("step", &Session::step_token, nb::arg("x").noconvert())
-      .def("step", &Session::step, nb::arg("x"))
+  nb::class_<Session>(m, "Session", "One stream of a model, for one thread at a time.")
+      .def("step", &Session::step_token, nb::arg("x").noconvert(),
+           "The outputs [O] of a step: of numbers [I], or a token. The next step overwrites them. Allocates nothing, "
+           "takes "
+           "no lock.")
+      .def("step", &Session::step, nb::arg("x").noconvert())
+      .def("step", &Session::step_any, nb::arg("x"))
       .def(
           "push",
           [](Session& s, const nb::object& x) {
             return as_given(s.model(), x, [&](const auto& given) { return s.push(given); });
           },
-          nb::arg("x"))
-      .def("reset", &Session::reset)
-      .def_prop_rw("state", &Session::state, &Session::set_state);
+          nb::arg("x"), "The outputs [n, O] of several steps: of rows [n, I], or tokens [n].")
+      .def("reset", &Session::reset, "Forget everything.")
+      .def_prop_rw("state", &Session::state, &Session::set_state,
+                   "All that it remembers, float32 [S]: a copy, which may be set in any session of the same model.");
   nb::class_<Streams>(m, "Pool")
       .def("join", &Streams::join)
       .def("leave", &Streams::leave, nb::arg("stream"))

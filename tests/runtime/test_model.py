@@ -11,7 +11,7 @@ from conveyor import GRU, LSTM, RNN, VARIANTS, Variant
 from conveyor.errors import ConveyorError
 from conveyor.interchange.bundle import to_bytes
 from conveyor.interchange.graph import Graph
-from conveyor.runtime import Model
+from conveyor.runtime import Model, Pool
 
 T, B = 23, 7
 LENGTHS = np.array([T, 3, 0, 11, 1, 20, 5])
@@ -194,7 +194,7 @@ MISTAKES: list[tuple[Any, str]] = [
     (lambda m: m.session().step(3), "expected floats, got a whole number"),
     (lambda m: setattr(m.session(), "state", np.zeros(3, np.float32)), r"expected \[8\], got \[3\]"),
     (lambda m: setattr(m.session(), "state", np.full(8, np.nan, np.float32)), "expected numbers, got NaN"),
-    (lambda m: m.pool(0), "expected 1 to 1048576 streams, got 0"),
+    (lambda m: Pool(m, 0), "expected 1 to 1048576 streams, got 0"),
 ]
 
 
@@ -202,6 +202,21 @@ MISTAKES: list[tuple[Any, str]] = [
 def test_mistakes(call: Any, error: str, bundled: Any) -> None:
     with pytest.raises(ConveyorError, match=error):
         call(bundled(LSTM(5, 4)))
+
+
+def test_other_types_are_taken_too(network: Graph, bundled: Any) -> None:
+    of_tokens, of_rows = Model.of_bytes(to_bytes(network)).session(), bundled(LSTM(5, 4)).session()
+    first = of_tokens.step(3).copy()
+    for given in (np.int32(3), np.uint8(3), np.array(3)):
+        of_tokens.reset()
+        np.testing.assert_array_equal(of_tokens.step(given), first)
+    x = np.arange(10.0)[::2]
+    first = of_rows.step(x.astype(np.float32)).copy()
+    for given in (x, x.astype(int), [*x]):
+        of_rows.reset()
+        np.testing.assert_array_equal(of_rows.step(given), first)
+    with pytest.raises(ConveyorError, match="expected an array of numbers"):
+        of_rows.step("abc")
 
 
 def test_mistakes_with_tokens_and_both_directions(network: Graph, bundled: Any) -> None:

@@ -6,14 +6,14 @@ import pytest
 from conveyor.errors import ConveyorError
 from conveyor.interchange.bundle import Weights, to_bytes
 from conveyor.interchange.graph import Graph
-from conveyor.runtime import Model
+from conveyor.runtime import Model, Pool
 
 
 @pytest.mark.parametrize("weights", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_streams_that_come_and_go(weights: Weights, threads: int, network: Graph, random: np.random.Generator) -> None:
     model = Model.of_bytes(to_bytes(network, weights))
-    pool, alone = model.pool(60, threads), dict[int, object]()
+    pool, alone = Pool(model, 60, threads), dict[int, object]()
     for _ in range(150):
         if alone and random.random() < 0.3:
             stream = int(random.choice([*alone]))
@@ -31,7 +31,7 @@ def test_streams_that_come_and_go(weights: Weights, threads: int, network: Graph
 
 def test_states_move_between_pools_and_sessions(network: Graph) -> None:
     model = Model.of_bytes(to_bytes(network))
-    pool, session = model.pool(3), model.session()
+    pool, session = Pool(model, 3), model.session()
     stream = pool.join()
     for token in (3, 1, 4):
         pool.step(np.array([stream]), np.array([token]))
@@ -44,7 +44,7 @@ def test_states_move_between_pools_and_sessions(network: Graph) -> None:
 
 
 def test_mistakes(network: Graph) -> None:
-    pool = Model.of_bytes(to_bytes(network)).pool(2)
+    pool = Pool(Model.of_bytes(to_bytes(network)), 2)
     first = pool.join()
     pool.join()
     with pytest.raises(ConveyorError, match="all 2 streams are taken; one must leave first"):

@@ -4,7 +4,7 @@
     y = model.run(sequence)                         # whole sequences, side by side with lengths=
     session = model.session()
     y = session.step(x)                             # a step; session.push(chunk) for several
-    pool = model.pool(1000)                         # many streams that join and leave at any time
+    pool = Pool(model, 1000)                        # many streams that join and leave at any time
 
 A sequence gives the same results in one piece, in chunks, step by step and among others in a pool, bit for bit.
 """
@@ -25,16 +25,8 @@ __all__ = ["BundleError", "Model", "Pool", "Session"]
 
 if TYPE_CHECKING:  # the compiled module has no types
     Session: TypeAlias = Any
-    Pool: TypeAlias = Any
 else:
     Session = _kernels.Session
-    """One stream. `step(x)` gives the outputs of one step, an array that the next step overwrites, allocates nothing
-    and takes no lock; `push(chunk)` those of several; `state` is all it remembers, to be saved and set; `reset()`
-    forgets it."""
-    Pool = _kernels.Pool
-    """Many streams. `join()` gives the number of a new one, `leave(stream)` takes it back, `step(streams, x)` is a step
-    of any of them, each in a row of x; `state(stream)`, `set_state(stream, state)` and `reset(stream)` are as of a
-    session."""
 
 Numbers: TypeAlias = np.ndarray
 
@@ -89,9 +81,46 @@ class Model:
         return found
 
     def session(self, threads: int = 1) -> Session:
-        """A stream of its own."""
+        """A stream of its own, a step at a time: `step`, `push`, `state` and `reset`."""
         return self._kernel.session(threads)
 
-    def pool(self, capacity: int, threads: int = 1) -> Pool:
-        """So many streams at most."""
-        return self._kernel.pool(capacity, threads)
+
+class Pool:
+    """Many streams of a model, `capacity` at most, which join and leave at any time and advance together.
+
+    Each gives the results that it would give alone, bit for bit. One step at a time: threads take turns.
+    """
+
+    def __init__(self, model: Model, capacity: int, threads: int = 1) -> None:
+        self._kernel = model._kernel.pool(capacity, threads)
+
+    def __len__(self) -> int:
+        """Streams that have joined."""
+        return len(self._kernel)
+
+    def join(self) -> int:
+        """A new stream, from its beginning; its number."""
+        stream: int = self._kernel.join()
+        return stream
+
+    def leave(self, stream: int) -> None:
+        """Give a stream's place to others."""
+        self._kernel.leave(stream)
+
+    def step(self, streams: Numbers, x: Numbers) -> Numbers:
+        """A step of some of the streams [n], each in a row of x [n, I], or tokens [n]; to [n, O]."""
+        found: Numbers = self._kernel.step(np.ascontiguousarray(streams, np.int64), x)
+        return found
+
+    def state(self, stream: int) -> Numbers:
+        """All that a stream remembers [S], as a session's."""
+        found: Numbers = self._kernel.state(stream)
+        return found
+
+    def set_state(self, stream: int, state: Numbers) -> None:
+        """Let a stream go on from there."""
+        self._kernel.set_state(stream, state)
+
+    def reset(self, stream: int) -> None:
+        """Let a stream begin anew."""
+        self._kernel.reset(stream)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from conveyor.runtime import Model
+from conveyor.runtime import Model, Pool
 
 
 @dataclass(eq=False)
@@ -25,7 +25,7 @@ class Batcher:
     """One pool, and one thread that advances it. All methods are called in the event loop."""
 
     def __init__(self, model: Model, capacity: int, threads: int) -> None:
-        self.model, self.pool = model, model.pool(capacity, threads)
+        self.model, self.pool = model, Pool(model, capacity, threads)
         self.jobs: dict[int, Job] = {}
         self.stepping: list[int] = []
         self.leaving: set[int] = set()
