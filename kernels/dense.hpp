@@ -112,10 +112,11 @@ CONVEYOR_INLINE void begin(const Dense& p, const Columns& columns, long r, long 
   load_columns(columns, p.start ? p.start : p.y + r * p.y_stride, j, sums);
 }
 
-inline void multiply_floats(const Dense& p, const Columns& columns, long j0, long j1) {
-  const Term<float> term(Left<float>(p.x), p.K, p.packed);
+template <class E>
+void multiply_plain(const Dense& p, const Columns& columns, long j0, long j1, const Left<E>& x) {
+  const Term<E> term(x, p.K, p.packed);
   multiply(
-      columns, 0, p.rows, j0, j1, Terms<float>{&term, 1},
+      columns, 0, p.rows, j0, j1, Terms<E>{&term, 1},
       [&](long r, long j, auto& sums) { begin(p, columns, r, j, sums); },
       [&](long r, long j, auto& sums) { store_columns(columns, p.y + r * p.y_stride, j, sums); });
 }
@@ -125,11 +126,7 @@ inline void multiply_halves(const Dense& p, const Columns& columns, long j0, lon
   bf16* const x = reinterpret_cast<bf16*>(scratch);
   for (long r = 0; r < p.rows; ++r)
     for (long k = 0; k < p.K; k += V) store(x + r * apart + k, load(p.x[r] + k, p.K - k), p.K - k);
-  const Term<bf16> term(Left<bf16>(x, apart), p.K, p.packed);
-  multiply(
-      columns, 0, p.rows, j0, j1, Terms<bf16>{&term, 1},
-      [&](long r, long j, auto& sums) { begin(p, columns, r, j, sums); },
-      [&](long r, long j, auto& sums) { store_columns(columns, p.y + r * p.y_stride, j, sums); });
+  multiply_plain(p, columns, j0, j1, Left<bf16>(x, apart));
 }
 
 inline void multiply_bytes(const Dense& p, const Columns& columns, long j0, long j1, float* scratch) {
@@ -163,7 +160,7 @@ inline void dense(const Dense& p, const Team& team) {
   const long j0 = team.begin(columns.panels), j1 = team.end(columns.panels);
   float* const scratch = p.scratch + static_cast<std::size_t>(team.index * p.rows) * converted_floats(p.format, p.K);
   switch (p.format) {
-    case Format::float32: return multiply_floats(p, columns, j0, j1);
+    case Format::float32: return multiply_plain(p, columns, j0, j1, Left<float>(p.x));
     case Format::bfloat16: return multiply_halves(p, columns, j0, j1, scratch);
     default: return multiply_bytes(p, columns, j0, j1, scratch);
   }

@@ -1,5 +1,6 @@
 """Whole sequences and streams, held against the torch modules they come from."""
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -182,6 +183,17 @@ def test_states_go_on(network: Graph, random: np.random.Generator) -> None:
         session.step(int(token))
     other.state = session.state
     np.testing.assert_array_equal(other.push(tokens[9:, 0]), session.push(tokens[9:, 0]))
+
+
+def test_a_step_leaves_no_memory_taken(bundled: Any) -> None:
+    """In Python; test_c.py counts what it asks of the system."""
+    session, x = bundled(LSTM(5, 40, 2)).session(), np.zeros(5, np.float32)
+    y = session.step(x)
+    before = sys.getallocatedblocks()
+    for _ in range(1000):
+        session.step(x)
+    assert abs(sys.getallocatedblocks() - before) < 10
+    assert session.step(x) is y
 
 
 MISTAKES: list[tuple[Any, str]] = [
