@@ -50,11 +50,13 @@ def taught(of: task.Config, steps: int) -> Model:
     data = task.read(of)
     network = task.network(of, data.facts)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
+    falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, max(1, steps))
     for step in range(steps):
         outcome = task.loss(of, network, data.train.batch(step // 15, step % 15), None)
         optimizer.zero_grad()
         outcome.loss.backward()
         optimizer.step()
+        falling.step()
     return Model(task, of, data.facts, network.eval())  # type: ignore[arg-type]
 
 
