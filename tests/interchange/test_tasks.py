@@ -107,5 +107,7 @@ def test_options_that_do_not_go_together(tmp_path: Path, capsys: pytest.CaptureF
     run = run_of(model_of("language-model", tmp_path), "language-model", tmp_path)
     assert main(["export", str(run), "--to", "onnx", "--weights", "int8"]) == 2
     assert "expected float32 with --to onnx" in capsys.readouterr().err
+    assert main(["export", str(run), "-o", str(tmp_path / "model.onnx")]) == 2
+    assert "expected a name that ends in .safetensors" in capsys.readouterr().err
     assert main(["export", str(tmp_path)]) == 2
     assert "expected a run's folder" in capsys.readouterr().err

@@ -48,6 +48,9 @@ def run(args: list[str]) -> None:
         raise ConveyorError(
             f"[export] --weights {asked.weights}: expected float32 with --to onnx; leave one of them out"
         )
+    ending = Path(FILES[asked.to]).suffix
+    if asked.output and asked.output.suffix != ending:
+        raise ConveyorError(f"[export] --output: expected a name that ends in {ending}, got {asked.output}")
     model = tasks.load(args[0])
     graph = graph_of(model)
     path = asked.output or Path(args[0]) / FILES[asked.to]

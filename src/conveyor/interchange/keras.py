@@ -83,7 +83,8 @@ def _layers(path: Path, file: h5py.File, configs: dict[str, dict[str, Any]]) -> 
         found[name if name not in found else owner] = _layer(
             where, [_arrays(file[one]) for one in cells_of], config, both
         )
-    return found
+    places = {name: n for n, name in enumerate(configs)}  # HDF5 has them by their names, config.json as the model does
+    return {name: found[name] for name in sorted(found, key=lambda name: places.get(name, len(places)))}
 
 
 def _arrays(group: h5py.Group) -> list[np.ndarray]:
