@@ -206,6 +206,11 @@ MISTAKES: list[tuple[Any, str]] = [
     (lambda m: m.session().step(3), "expected floats, got a whole number"),
     (lambda m: setattr(m.session(), "state", np.zeros(3, np.float32)), r"expected \[8\], got \[3\]"),
     (lambda m: setattr(m.session(), "state", np.full(8, np.nan, np.float32)), "expected numbers, got NaN"),
+    (
+        lambda m: m.run(np.zeros((5, 2, 5)), states=np.zeros((2, 8))),
+        r"expected contiguous float32 \[B, 8\].*got float64",
+    ),
+    (lambda m: m.run(np.zeros((5, 2, 5)), states=np.zeros((1, 8), np.float32)), r"expected \[2, 8\], got \[1, 8\]"),
     (lambda m: Pool(m, 0), "expected 1 to 1048576 streams, got 0"),
 ]
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from conveyor import _kernels
-from conveyor.errors import BundleError
+from conveyor.errors import BundleError, ConveyorError
 
 __all__ = ["BundleError", "Model", "Pool", "Session"]
 
@@ -77,6 +77,11 @@ class Model:
         [B, S] float32, S = `state`: where each begins, zero if not given; it is changed to where each ended.
         """
         ends = None if lengths is None else np.ascontiguousarray(lengths, np.int64)
+        if states is not None and not (states.dtype == np.float32 and states.flags.c_contiguous and states.ndim == 2):
+            raise ConveyorError(
+                f"[runtime] states: expected contiguous float32 [B, {self.state}], which is changed where it is, got "
+                f"{states.dtype} {[*states.shape]}"
+            )
         found: Numbers = self._kernel.run(x, ends, states, threads)
         return found
 
