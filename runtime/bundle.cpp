@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstring>
+#include <limits>
 
 #include "json.hpp"
 #include "tensors.hpp"
@@ -406,6 +407,8 @@ std::vector<unsigned char> read_file(const std::string& path) {
   const std::unique_ptr<std::FILE, int (*)(std::FILE*)> closed(file, std::fclose);
   if (std::fseek(file, 0, SEEK_END) != 0) throw failed();
   const long size = std::ftell(file);
+  if (size == std::numeric_limits<long>::max())
+    throw Refused("file", "[bundle] " + path + ": expected a file, got a folder");
   if (size < 0 || std::fseek(file, 0, SEEK_SET) != 0) throw failed();
   std::vector<unsigned char> bytes(static_cast<std::size_t>(size));
   if (std::fread(bytes.data(), 1, bytes.size(), file) != bytes.size())

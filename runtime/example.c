@@ -15,6 +15,8 @@ int main(int argc, char** argv) {
   if (conveyor_load(argv[1], &model, error, sizeof error) || conveyor_open(model, &session, error, sizeof error))
     return fprintf(stderr, "%s\n", error), 1;
 
+  if (conveyor_tokens(model)) return fprintf(stderr, "this reads rows of floats; the bundle takes tokens\n"), 1;
+
   const size_t inputs = conveyor_inputs(model), outputs = conveyor_outputs(model);
   float* x = malloc(inputs * sizeof *x);
   while (fread(x, sizeof *x, inputs, stdin) == inputs) fwrite(conveyor_step(session, x), sizeof *x, outputs, stdout);

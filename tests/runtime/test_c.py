@@ -19,6 +19,7 @@ from conveyor.runtime import Model
 from conveyor.runtime.__main__ import INCLUDE, LIBRARY
 
 ROOT = Path(__file__).parent.parent.parent
+SOUND = Path(__file__).parent / "attacks" / "sound.safetensors"
 
 
 def compiler() -> list[str]:
@@ -66,7 +67,10 @@ def test_the_example_steps_a_bundle(tmp_path: Path) -> None:
 
 def test_it_says_what_is_wrong(tmp_path: Path) -> None:
     program = compiled(ROOT / "runtime" / "example.c", tmp_path)
-    for file, error in ((tmp_path / "none", "No such file"), (bundle(tmp_path, bidirectional=True), "from both ends")):
+    for file, error in (
+        (tmp_path / "none", "No such file"), (bundle(tmp_path, bidirectional=True), "from both ends"),
+        (tmp_path, "expected a file, got a folder"), (SOUND, "the bundle takes tokens"),
+    ):  # fmt: skip
         done = subprocess.run([program, file], capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
         assert done.returncode == 1
         assert error in done.stderr

@@ -211,6 +211,9 @@ MISTAKES: list[tuple[Any, str]] = [
         r"expected contiguous float32 \[B, 8\].*got float64",
     ),
     (lambda m: m.run(np.zeros((5, 2, 5)), states=np.zeros((1, 8), np.float32)), r"expected \[2, 8\], got \[1, 8\]"),
+    (lambda m: m.run(np.zeros((5, 2, 5)), [1.5, 1]), "lengths: expected whole numbers, got float64"),
+    (lambda m: m.run(np.zeros((5, 2, 5)), states=[[0.0]]), "states: expected contiguous float32.*got list"),
+    (lambda m: Pool(m, 2).step([0.5], np.zeros((1, 5))), "streams: expected whole numbers, got float64"),
     (lambda m: Pool(m, 0), "expected 1 to 1048576 streams, got 0"),
 ]
 

@@ -99,6 +99,7 @@ RUBBISH: list[tuple[Any, int, str]] = [
     ({"sequences": "abc"}, 400, "one or more"),
     (b'{"sequences": [[[1, 2, 3, 4, NaN]]]}', 400, "NaN is no number"),
     (b'{"sequences": [[[1, 2, 3, 4, 1e999]]]}', 400, "expected rows of 5 numbers"),
+    ({"sequences": [[[1, 2, 3, 4, 1e300]]]}, 400, "each within float32"),
     ({"sequences": [[[0] * 5] * 5000]}, 413, "expected at most 4,096 steps, got 5,000"),
     (b" " * (1 << 20) + b" ", 413, "expected at most 1,048,576 bytes"),
 ]  # fmt: skip
@@ -158,6 +159,7 @@ def test_a_stream_is_the_sequence(address: str, file: Path) -> None:
         ("{", "expected JSON"),
         ("[1, 2]", 'expected {"x": [...]}'),
         ('{"x": [[1]]}', "expected rows of 5 numbers"),
+        ('{"x": [[1, 2, 3, 4, 1e300]]}', "each within float32"),
         ('{"x": [], "y": 1}', 'expected {"x": [...]}'),
         ('{"state": "AAAAAA=="}', "expected [64], got [1]"),
         ('{"state": "?"}', "expected what the service gave"),
@@ -287,5 +289,7 @@ def test_mistakes(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "No such file" in capsys.readouterr().err
     assert main(["serve", str(file), "--streams", "0"]) == 2
     assert "--streams: expected a number above zero" in capsys.readouterr().err
+    assert main(["serve", str(file), "--host", "no..host"]) == 2
+    assert "cannot listen there" in capsys.readouterr().err
     assert main(["serve", str(file), "--port", "99999"]) == 2
     assert "cannot listen there" in capsys.readouterr().err

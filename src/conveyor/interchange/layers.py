@@ -46,6 +46,10 @@ def read(path: Path) -> Layers:
         )
     else:
         raise ConveyorError(f"[import] {path}: expected .onnx, .keras, .weights.h5 or .safetensors")
+    for name, one in found.items():
+        wrong = [weight for weight, values in one.state_dict().items() if not values.isfinite().all()]
+        if wrong:
+            raise ConveyorError(f"[import] {path}: {name}: {wrong[0]}: expected numbers, got NaN or infinity")
     if not found:
         raise ConveyorError(f"[import] {path}: expected an LSTM, a GRU or an RNN among its layers, got none")
     return found

@@ -76,11 +76,16 @@ class Model:
         `lengths` [B]: the steps of each; past them outputs are zero, and the reverse direction begins there. `states`
         [B, S] float32, S = `state`: where each begins, zero if not given; it is changed to where each ended.
         """
-        ends = None if lengths is None else np.ascontiguousarray(lengths, np.int64)
-        if states is not None and not (states.dtype == np.float32 and states.flags.c_contiguous and states.ndim == 2):
+        ends = None if lengths is None else _whole("lengths", lengths)
+        if states is not None and not (
+            isinstance(states, np.ndarray)
+            and states.dtype == np.float32
+            and states.flags.c_contiguous
+            and states.ndim == 2
+        ):
             raise ConveyorError(
                 f"[runtime] states: expected contiguous float32 [B, {self.state}], which is changed where it is, got "
-                f"{states.dtype} {[*states.shape]}"
+                f"{getattr(states, 'dtype', type(states).__name__)} {[*np.shape(states)]}"
             )
         found: Numbers = self._kernel.run(x, ends, states, threads)
         return found
@@ -114,7 +119,7 @@ class Pool:
 
     def step(self, streams: Numbers, x: Numbers) -> Numbers:
         """A step of some of the streams [n], each in a row of x [n, I], or tokens [n]; to [n, O]."""
-        found: Numbers = self._kernel.step(np.ascontiguousarray(streams, np.int64), x)
+        found: Numbers = self._kernel.step(_whole("streams", streams), x)
         return found
 
     def state(self, stream: int) -> Numbers:
@@ -129,3 +134,11 @@ class Pool:
     def reset(self, stream: int) -> None:
         """Let a stream begin anew."""
         self._kernel.reset(stream)
+
+
+def _whole(name: str, given: Any) -> Numbers:
+    """Whole numbers, whatever holds them."""
+    values = np.asarray(given)
+    if values.dtype.kind not in "iu" and values.size:
+        raise ConveyorError(f"[runtime] {name}: expected whole numbers, got {values.dtype}")
+    return np.ascontiguousarray(values, np.int64)

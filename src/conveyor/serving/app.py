@@ -274,6 +274,8 @@ class Service:
             raise ConveyorError(f"[input] expected {wanted}")
         if not len(rows):
             return np.zeros((0,) if tokens else (0, I), np.int64 if tokens else np.float32)
+        if not tokens and np.abs(rows).max() > np.finfo(np.float32).max:
+            raise ConveyorError(f"[input] expected {wanted}, each within float32")
         return rows.astype(np.int64 if tokens else np.float32)
 
     async def _refuse(self, socket: WebSocket, code: int, reason: str) -> None:
