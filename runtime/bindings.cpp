@@ -30,23 +30,40 @@ std::string shape_of(const Array& array) {
   return text + "]";
 }
 
+[[noreturn]] void refuse_token(const Model& model, const std::string& got) {
+  refuse("input", "tokens: expected 0 to " + std::to_string(model.tokens - 1) + ", got " + got);
+}
+
 void check_tokens(const Model& model, const std::int64_t* tokens, std::size_t count) {
   for (std::size_t n = 0; n < count; ++n)
-    if (tokens[n] < 0 || tokens[n] >= model.tokens)
-      refuse("input",
-             "tokens: expected 0 to " + std::to_string(model.tokens - 1) + ", got " + std::to_string(tokens[n]));
+    if (tokens[n] < 0 || tokens[n] >= model.tokens) refuse_token(model, std::to_string(tokens[n]));
+}
+
+// Any numbers as an array of numpy's.
+nb::object array_of_numbers(const char* name, const nb::object& x) {
+  nb::object array;
+  try {
+    array = nb::module_::import_("numpy").attr("asarray")(x);
+  } catch (nb::python_error& error) {
+    refuse(name, std::string(name) + ": expected an array of numbers: " + nb::str(error.value()).c_str());
+  }
+  const nb::object type = array.attr("dtype");
+  if (std::strchr("fiu", nb::cast<std::string>(type.attr("kind"))[0])) return array;
+  refuse(name, std::string(name) + ": expected an array of numbers, got " + nb::str(type).c_str());
+}
+
+template <class Array>
+Array contiguous(const nb::object& array, const char* type) {
+  return nb::cast<Array>(nb::module_::import_("numpy").attr("ascontiguousarray")(array, type), false);
 }
 
 // Any array as the model takes it: tokens if they are whole numbers and it reads tokens, else floats.
 template <class Use>
 auto as_given(const Model& model, const nb::object& x, const Use& use) {
-  const nb::module_ numpy = nb::module_::import_("numpy");
-  const nb::object array = numpy.attr("asarray")(x);
-  const std::string kind = nb::cast<std::string>(array.attr("dtype").attr("kind"));
-  if (model.tokens && (kind == "i" || kind == "u"))
-    return use(nb::cast<Tokens>(numpy.attr("ascontiguousarray")(array, "int64"), false));
-  if (kind != "f" && kind != "i" && kind != "u") refuse("input", "expected an array of numbers");
-  return use(nb::cast<Features>(numpy.attr("ascontiguousarray")(array, "float32"), false));
+  const nb::object array = array_of_numbers("input", x);
+  const bool whole = nb::cast<std::string>(array.attr("dtype").attr("kind")) != "f";
+  if (model.tokens && whole) return use(contiguous<Tokens>(array, "int64"));
+  return use(contiguous<Features>(array, "float32"));
 }
 
 // What a model is given: features [..., I] or tokens [...].
@@ -145,7 +162,8 @@ nb::object state_array(const float* state, std::size_t count) {
   return copied.array;
 }
 
-void restore(float* state, std::size_t count, const Features& given) {
+void restore(float* state, std::size_t count, const nb::object& numbers) {
+  const Features given = contiguous<Features>(array_of_numbers("state", numbers), "float32");
   if (given.ndim() != 1 || given.shape(0) != count)
     refuse("state", "expected [" + std::to_string(count) + "], got " + shape_of(given));
   for (std::size_t n = 0; n < count; ++n)
@@ -188,9 +206,10 @@ class Session {
   // Numbers and arrays of other types.
   nb::object step_any(const nb::object& x) {
     if (model_->tokens && PyIndex_Check(x.ptr())) {
-      const Py_ssize_t token = PyNumber_AsSsize_t(x.ptr(), nullptr);
+      const Py_ssize_t token = PyNumber_AsSsize_t(x.ptr(), PyExc_OverflowError);
       if (!PyErr_Occurred()) return step_token(token);
       PyErr_Clear();
+      if (PyLong_Check(x.ptr())) refuse_token(*model_, nb::str(x).c_str());
     }
     return as_given(*model_, x, [&](const auto& given) { return advance(Given(*model_, given, {})); });
   }
@@ -218,7 +237,7 @@ class Session {
   const Model& model() const { return *model_; }
   void reset() { std::fill(state_.begin(), state_.end(), 0.0f); }
   nb::object state() const { return state_array(state_.data(), state_.size()); }
-  void set_state(const Features& given) { restore(state_.data(), state_.size(), given); }
+  void set_state(const nb::object& given) { restore(state_.data(), state_.size(), given); }
 
  private:
   static constexpr long kSteps = 64;
@@ -301,7 +320,7 @@ class Streams {
   nb::object state(long stream) {
     return require(stream), state_array(at(stream), static_cast<std::size_t>(model_->state));
   }
-  void set_state(long stream, const Features& given) {
+  void set_state(long stream, const nb::object& given) {
     require(stream);
     restore(at(stream), static_cast<std::size_t>(model_->state), given);
   }
@@ -359,7 +378,7 @@ void bind_runtime(nb::module_& m) {
             return as_given(*s.model, x,
                             [&](const auto& given) { return run(s.model, given, lengths, states, threads); });
           },
-          nb::arg("x"), nb::arg("lengths").none(), nb::arg("states").noconvert().none(), nb::arg("threads"))
+          nb::arg("x").none(), nb::arg("lengths").none(), nb::arg("states").noconvert().none(), nb::arg("threads"))
       .def(
           "session", [](const Shared& s, int threads) { return new Session(s.model, threads); }, nb::arg("threads") = 1)
       .def(
@@ -378,15 +397,15 @@ void bind_runtime(nb::module_& m) {
            "takes "
            "no lock.")
       .def("step", &Session::step, nb::arg("x").noconvert())
-      .def("step", &Session::step_any, nb::arg("x"))
+      .def("step", &Session::step_any, nb::arg("x").none())
       .def(
           "push",
           [](Session& s, const nb::object& x) {
             return as_given(s.model(), x, [&](const auto& given) { return s.push(given); });
           },
-          nb::arg("x"), "The outputs [n, O] of several steps: of rows [n, I], or tokens [n].")
+          nb::arg("x").none(), "The outputs [n, O] of several steps: of rows [n, I], or tokens [n].")
       .def("reset", &Session::reset, "Forget everything.")
-      .def_prop_rw("state", &Session::state, &Session::set_state,
+      .def_prop_rw("state", &Session::state, &Session::set_state, nb::for_setter(nb::arg("state").none()),
                    "All that it remembers, float32 [S]: a copy, which may be set in any session of the same model.");
   nb::class_<Streams>(m, "Pool")
       .def("join", &Streams::join)
@@ -396,9 +415,9 @@ void bind_runtime(nb::module_& m) {
           [](Streams& s, const Tokens& streams, const nb::object& x) {
             return as_given(s.model(), x, [&](const auto& given) { return s.step(streams, given); });
           },
-          nb::arg("streams"), nb::arg("x"))
+          nb::arg("streams"), nb::arg("x").none())
       .def("state", &Streams::state, nb::arg("stream"))
-      .def("set_state", &Streams::set_state, nb::arg("stream"), nb::arg("state"))
+      .def("set_state", &Streams::set_state, nb::arg("stream"), nb::arg("state").none())
       .def("reset", &Streams::reset, nb::arg("stream"))
       .def("__len__", &Streams::size);
 }

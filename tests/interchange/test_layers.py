@@ -269,7 +269,8 @@ def test_the_command_line(x: np.ndarray, tmp_path: Path, capsys: pytest.CaptureF
 
 
 MISTAKES: list[tuple[str, bytes, str]] = [
-    ("none.onnx", b"", "there is no such file"),
+    ("none.onnx", b"", "expected a file, got nothing of that name; check the path"),
+    (".", b"", "expected a file, got a folder; name a file in it"),
     ("x.onnx", b"\xff\x00rubbish", "expected an ONNX file"),
     ("x.keras", b"rubbish", "expected a file of Keras 3"),
     ("x.weights.h5", b"\x89HDF\r\n\x1a\n rubbish", "expected a file of Keras 3"),

@@ -208,11 +208,23 @@ MISTAKES: list[tuple[Any, str]] = [
     (lambda m: setattr(m.session(), "state", np.full(8, np.nan, np.float32)), "expected numbers, got NaN"),
     (
         lambda m: m.run(np.zeros((5, 2, 5)), states=np.zeros((2, 8))),
-        r"expected contiguous float32 \[B, 8\].*got float64",
+        r"expected contiguous, writable float32 \[B, 8\].*got float64",
     ),
     (lambda m: m.run(np.zeros((5, 2, 5)), states=np.zeros((1, 8), np.float32)), r"expected \[2, 8\], got \[1, 8\]"),
     (lambda m: m.run(np.zeros((5, 2, 5)), [1.5, 1]), "lengths: expected whole numbers, got float64"),
-    (lambda m: m.run(np.zeros((5, 2, 5)), states=[[0.0]]), "states: expected contiguous float32.*got list"),
+    (lambda m: m.run(np.zeros((5, 2, 5)), states=[[0.0]]), "states: expected contiguous, writable.*got list"),
+    (lambda m: m.run(np.zeros((5, 2, 5)), states=np.broadcast_to(np.float32(0), (2, 8))), "states: expected contig"),
+    (lambda m: m.run(np.zeros((5, 2, 5)), "ab"), "lengths: expected whole numbers, got <U2"),
+    (lambda m: m.run(np.zeros((5, 2, 5)), [[1], [1, 2]]), "lengths: expected whole numbers: .*inhomogeneous"),
+    (lambda m: m.run(np.zeros((5, 2, 5)), threads=1.5), "threads: expected a whole number, got 1.5"),
+    (lambda m: m.run(None), "input: expected an array of numbers, got object"),
+    (lambda m: m.session(2**70), "threads: expected a number below 2147483648, got 11805916207174113"),
+    (lambda m: m.session().step(None), "input: expected an array of numbers, got object"),
+    (lambda m: m.session().push([[1], [1, 2]]), "input: expected an array of numbers: .*inhomogeneous"),
+    (lambda m: setattr(m.session(), "state", None), "state: expected an array of numbers, got object"),
+    (lambda m: Pool(m, 1.5), "capacity: expected a whole number, got 1.5"),
+    (lambda m: Pool(m, 2).leave("a"), "stream: expected a whole number, got 'a'"),
+    (lambda m: Pool(m, 2).set_state(0, None), "expected a stream that has joined, got 0"),
     (lambda m: Pool(m, 2).step([0.5], np.zeros((1, 5))), "streams: expected whole numbers, got float64"),
     (lambda m: Pool(m, 0), "expected 1 to 1048576 streams, got 0"),
 ]
@@ -241,7 +253,7 @@ def test_other_types_are_taken_too(network: Graph, bundled: Any) -> None:
 
 def test_mistakes_with_tokens_and_both_directions(network: Graph, bundled: Any) -> None:
     model = Model.of_bytes(to_bytes(network))
-    for given in (11, -1):
+    for given in (11, -1, 2**70, -(2**70)):
         with pytest.raises(ConveyorError, match=f"tokens: expected 0 to 10, got {given}"):
             model.session().step(given)
     with pytest.raises(ConveyorError, match="expected tokens, whole numbers, got floats"):

@@ -25,7 +25,8 @@ def read(path: Path) -> Layers:
     """The recurrent layers of a file: ONNX (.onnx), Keras 3 (.keras, .weights.h5), or a state dict of torch
     (.safetensors). ConveyorError for a file that is none of them, has none, or has one that is not to be had here."""
     if not path.is_file():
-        raise ConveyorError(f"[import] {path}: there is no such file")
+        got = "a folder; name a file in it" if path.is_dir() else "nothing of that name; check the path"
+        raise ConveyorError(f"[import] {path}: expected a file, got {got}")
     name = path.name.lower()
     if name.endswith(".onnx"):
         from conveyor.interchange import onnx_layers

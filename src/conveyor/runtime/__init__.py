@@ -12,6 +12,7 @@ A sequence gives the same results in one piece, in chunks, step by step and amon
 from __future__ import annotations
 
 import json
+import operator
 import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -81,18 +82,20 @@ class Model:
             isinstance(states, np.ndarray)
             and states.dtype == np.float32
             and states.flags.c_contiguous
+            and states.flags.writeable
             and states.ndim == 2
         ):
+            got = f"{states.dtype} {[*states.shape]}" if isinstance(states, np.ndarray) else type(states).__name__
             raise ConveyorError(
-                f"[runtime] states: expected contiguous float32 [B, {self.state}], which is changed where it is, got "
-                f"{getattr(states, 'dtype', type(states).__name__)} {[*np.shape(states)]}"
+                f"[runtime] states: expected contiguous, writable float32 [B, {self.state}], which is changed where it "
+                f"is, got {got}"
             )
-        found: Numbers = self._kernel.run(x, ends, states, threads)
+        found: Numbers = self._kernel.run(x, ends, states, _count("threads", threads))
         return found
 
     def session(self, threads: int = 1) -> Session:
         """A stream of its own, a step at a time: `step`, `push`, `state` and `reset`."""
-        return self._kernel.session(threads)
+        return self._kernel.session(_count("threads", threads))
 
 
 class Pool:
@@ -102,7 +105,7 @@ class Pool:
     """
 
     def __init__(self, model: Model, capacity: int, threads: int = 1) -> None:
-        self._kernel = model._kernel.pool(capacity, threads)
+        self._kernel = model._kernel.pool(_count("capacity", capacity), _count("threads", threads))
 
     def __len__(self) -> int:
         """Streams that have joined."""
@@ -115,7 +118,7 @@ class Pool:
 
     def leave(self, stream: int) -> None:
         """Give a stream's place to others."""
-        self._kernel.leave(stream)
+        self._kernel.leave(_count("stream", stream))
 
     def step(self, streams: Numbers, x: Numbers) -> Numbers:
         """A step of some of the streams [n], each in a row of x [n, I], or tokens [n]; to [n, O]."""
@@ -124,21 +127,35 @@ class Pool:
 
     def state(self, stream: int) -> Numbers:
         """All that a stream remembers [S], as a session's."""
-        found: Numbers = self._kernel.state(stream)
+        found: Numbers = self._kernel.state(_count("stream", stream))
         return found
 
     def set_state(self, stream: int, state: Numbers) -> None:
         """Let a stream go on from there."""
-        self._kernel.set_state(stream, state)
+        self._kernel.set_state(_count("stream", stream), state)
 
     def reset(self, stream: int) -> None:
         """Let a stream begin anew."""
-        self._kernel.reset(stream)
+        self._kernel.reset(_count("stream", stream))
 
 
 def _whole(name: str, given: Any) -> Numbers:
     """Whole numbers, whatever holds them."""
-    values = np.asarray(given)
+    try:
+        values = np.asarray(given)
+    except ValueError as error:
+        raise ConveyorError(f"[runtime] {name}: expected whole numbers: {error}") from None
     if values.dtype.kind not in "iu" and values.size:
         raise ConveyorError(f"[runtime] {name}: expected whole numbers, got {values.dtype}")
     return np.ascontiguousarray(values, np.int64)
+
+
+def _count(name: str, given: Any) -> int:
+    """One of them."""
+    try:
+        value = operator.index(given)
+    except TypeError:
+        raise ConveyorError(f"[runtime] {name}: expected a whole number, got {given!r:.40}") from None
+    if abs(value) >= 2**31:
+        raise ConveyorError(f"[runtime] {name}: expected a number below {2**31}, got {value}")
+    return value
