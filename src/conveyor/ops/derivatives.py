@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_legacy_batchedtensor
 
 from conveyor.ops.cells import by_direction, cell_named
 from conveyor.ops.fallback import by_equations, transformed
-from conveyor.ops.operators import Gradients, Results, forward, library
+from conveyor.ops.operators import Gradients, Results, backward, forward, library
 
 PLAIN = (Tensor, torch.nn.Parameter, type(None))
 
@@ -45,9 +46,11 @@ class Arguments(NamedTuple):
 
 def recurrent(arguments: Arguments) -> Results:
     """The operator, differentiable by every means."""
+    unwatched = _unwatched(arguments.tensors)
     if _by_function():
-        results: Results = _Recurrent.apply(arguments.replaced([None] * len(arguments.tensors)), *arguments.tensors)
-    elif _unwatched(arguments):
+        way = _Unwatched if unwatched else _Recurrent
+        results: Results = way.apply(arguments.replaced([None] * len(arguments.tensors)), *arguments.tensors)
+    elif unwatched:
         results = forward(*arguments)
     else:
         results = torch.ops.conveyor.recurrent(*arguments)
@@ -60,7 +63,8 @@ def recurrent_backward(
     """Its gradients, as the operator gives them, differentiable by every means."""
     if not _by_function():
         name, input, h_0, c_0, weights, *others = arguments
-        operator = torch.ops.conveyor.recurrent_backward
+        unwatched = _unwatched((*cotangents, *arguments.tensors, *kept))
+        operator: Any = backward if unwatched else torch.ops.conveyor.recurrent_backward
         found: Gradients = operator(name, *cotangents, input, h_0, c_0, weights, *kept, *others, *wanted)
         return found
     empty = arguments.replaced([None] * len(arguments.tensors))
@@ -82,7 +86,7 @@ def _by_function() -> bool:
     return torch.is_grad_enabled() and not torch.compiler.is_compiling() and not torch.jit._trace.is_tracing()
 
 
-def _unwatched(arguments: Arguments) -> bool:
+def _unwatched(tensors: Sequence[Tensor | None]) -> bool:
     """Whether nothing would see the operator pass, so that the way through torch, a third of a small call, is for
     nothing: no compiler, tracer, transform, mode or profiler, and no tensors but torch's own."""
     return not (
@@ -91,7 +95,7 @@ def _unwatched(arguments: Arguments) -> bool:
         or torch._C._functorch.peek_interpreter_stack() is not None
         or torch._C._len_torch_dispatch_stack()
         or torch._C._autograd._profiler_enabled()
-        or any(type(t) not in PLAIN for t in arguments.tensors)
+        or any(type(t) not in PLAIN or (t is not None and is_legacy_batchedtensor(t)) for t in tensors)
     )
 
 
@@ -182,6 +186,28 @@ torch.library.register_autograd(
 )
 
 
+def _pull(ctx, *cotangents):  # type: ignore[no-untyped-def]
+    saved = ctx.saved_tensors  # asked for once: checkpointing computes them again
+    kept, tensors = saved[:3], saved[3:]
+    _, of_input, of_h, of_c, _, _, _, *of_weights = ctx.needs_input_grad
+    needed = (of_input, of_h, of_c, any(of_weights))
+    *of_others, weights = _gradients(ctx.arguments.replaced(tensors), cotangents, kept, needed)
+    return None, *of_others, None, None, None, *weights
+
+
+class _Unwatched(torch.autograd.Function):
+    """Past torch's ways for operators and transforms, which take longer than a small step."""
+
+    @staticmethod
+    def forward(ctx: Any, empty: Arguments, *tensors: Tensor | None) -> Results:
+        arguments = empty.replaced(tensors)
+        results = forward(*arguments)
+        _keep(ctx, arguments, results)
+        return results
+
+    backward = _pull
+
+
 class _Recurrent(torch.autograd.Function):
     generate_vmap_rule = True
 
@@ -195,14 +221,7 @@ class _Recurrent(torch.autograd.Function):
         empty, *tensors = inputs
         _keep(ctx, empty.replaced(tensors), output)
 
-    @staticmethod
-    def backward(ctx, *cotangents):  # type: ignore[no-untyped-def]
-        saved = ctx.saved_tensors  # asked for once: checkpointing computes them again
-        kept, tensors = saved[:3], saved[3:]
-        _, of_input, of_h, of_c, _, _, _, *of_weights = ctx.needs_input_grad
-        needed = (of_input, of_h, of_c, any(of_weights))
-        *of_others, weights = _gradients(ctx.arguments.replaced(tensors), cotangents, kept, needed)
-        return None, *of_others, None, None, None, *weights
+    backward = _pull
 
 
 class _RecurrentBackward(torch.autograd.Function):

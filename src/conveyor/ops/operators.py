@@ -136,12 +136,13 @@ def forward(
     return all
 
 
-def _backward(
+def backward(
     cell: str, dy: Tensor | None, dh_n: Tensor | None, dc_n: Tensor | None, dgates: Tensor | None,
     dcells: Tensor | None, input: Tensor, h_0: Tensor, c_0: Tensor, weights: Sequence[Tensor], output: Tensor,
     gates: Tensor, cells: Tensor, lengths: Tensor | None, resets: Tensor | None, noise: Tensor | None, every: int,
     of_input: bool, of_states: bool, of_weights: bool, of_sums: bool,
 ) -> Gradients:  # fmt: skip
+    """What `recurrent_backward` does on the CPU."""
     found = dx, dh_0, dc_0, dweights, dsums = gradients(
         cell, dy, dh_n, dc_n, dgates, dcells, input, h_0, c_0, weights, output, gates, cells, lengths, resets, noise,
         every, of_input, of_states, of_weights, of_sums, _empty,
@@ -176,6 +177,6 @@ def _backward(
 
 
 library.impl("recurrent", forward, "CPU")
-library.impl("recurrent_backward", _backward, "CPU")
+library.impl("recurrent_backward", backward, "CPU")
 torch.library.register_fake("conveyor::recurrent", results, lib=library)
 torch.library.register_fake("conveyor::recurrent_backward", gradients, lib=library)
