@@ -5,7 +5,9 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
+#include <cmath>
 #include <cstring>
+#include <limits>
 #include <optional>
 
 #include "model.hpp"
@@ -57,13 +59,28 @@ Array contiguous(const nb::object& array, const char* type) {
   return nb::cast<Array>(nb::module_::import_("numpy").attr("ascontiguousarray")(array, type), false);
 }
 
+// Numbers of any type as float32, which must hold them.
+Features floats(const char* name, const nb::object& array) {
+  const nb::module_ numpy = nb::module_::import_("numpy");
+  if (!array.attr("dtype").equal(numpy.attr("float32")) && nb::cast<std::size_t>(array.attr("size"))) {
+    const double most = nb::cast<double>(numpy.attr("fmax").attr("reduce")(numpy.attr("abs")(array), nb::none()));
+    if (most > std::numeric_limits<float>::max() && std::isfinite(most))
+      refuse(name, std::string(name) + ": expected numbers within float32, got " + nb::str(nb::float_(most)).c_str());
+  }
+  return contiguous<Features>(array, "float32");
+}
+
 // Any array as the model takes it: tokens if they are whole numbers and it reads tokens, else floats.
 template <class Use>
 auto as_given(const Model& model, const nb::object& x, const Use& use) {
   const nb::object array = array_of_numbers("input", x);
-  const bool whole = nb::cast<std::string>(array.attr("dtype").attr("kind")) != "f";
-  if (model.tokens && whole) return use(contiguous<Tokens>(array, "int64"));
-  return use(contiguous<Features>(array, "float32"));
+  const std::string kind = nb::cast<std::string>(array.attr("dtype").attr("kind"));
+  const bool empty = nb::cast<std::size_t>(array.attr("size")) == 0;
+  if (!model.tokens || (kind == "f" && !empty)) return use(floats("input", array));
+  if (kind == "u" && !empty)
+    if (const nb::object most = array.attr("max")(); most > nb::int_(model.tokens))
+      refuse_token(model, nb::str(most).c_str());
+  return use(contiguous<Tokens>(array, "int64"));
 }
 
 // What a model is given: features [..., I] or tokens [...].
@@ -163,7 +180,7 @@ nb::object state_array(const float* state, std::size_t count) {
 }
 
 void restore(float* state, std::size_t count, const nb::object& numbers) {
-  const Features given = contiguous<Features>(array_of_numbers("state", numbers), "float32");
+  const Features given = floats("state", array_of_numbers("state", numbers));
   if (given.ndim() != 1 || given.shape(0) != count)
     refuse("state", "expected [" + std::to_string(count) + "], got " + shape_of(given));
   for (std::size_t n = 0; n < count; ++n)

@@ -217,6 +217,13 @@ MISTAKES: list[tuple[Any, str]] = [
     (lambda m: m.run(np.zeros((5, 2, 5)), "ab"), "lengths: expected whole numbers, got <U2"),
     (lambda m: m.run(np.zeros((5, 2, 5)), [[1], [1, 2]]), "lengths: expected whole numbers: .*inhomogeneous"),
     (lambda m: m.run(np.zeros((5, 2, 5)), threads=1.5), "threads: expected a whole number, got 1.5"),
+    (lambda m: m.run(np.zeros((5, 2, 5)), np.array([2**64 - 1, 1], np.uint64)), "below 2.63, got 18446744073709551615"),
+    (lambda m: m.run(np.full((2, 5), -1e300)), "input: expected numbers within float32, got 1e.300"),
+    (lambda m: m.run(np.zeros((2, 2, 5)), states=np.full((2, 8), np.nan, np.float32)), "states: expected numbers, got"),
+    (lambda m: Pool("x", 3), "expected a Model, got str"),
+    (lambda m: Model.load(None), "expected the path of a bundle, got None"),
+    (lambda m: Model.load("a\0b"), "expected the path of a bundle, got 'a"),
+    (lambda m: Model.of_bytes("s"), "expected the bytes of a bundle, got str"),
     (lambda m: m.run(None), "input: expected an array of numbers, got object"),
     (lambda m: m.session(2**70), "threads: expected a number below 2147483648, got 11805916207174113"),
     (lambda m: m.session().step(None), "input: expected an array of numbers, got object"),
@@ -244,6 +251,7 @@ def test_other_types_are_taken_too(network: Graph, bundled: Any) -> None:
         np.testing.assert_array_equal(of_tokens.step(given), first)
     x = np.arange(10.0)[::2]
     first = of_rows.step(x.astype(np.float32)).copy()
+    assert Model.of_bytes(memoryview(to_bytes(network))).outputs == 7
     for given in (x, x.astype(int), [*x]):
         of_rows.reset()
         np.testing.assert_array_equal(of_rows.step(given), first)
@@ -256,6 +264,9 @@ def test_mistakes_with_tokens_and_both_directions(network: Graph, bundled: Any) 
     for given in (11, -1, 2**70, -(2**70)):
         with pytest.raises(ConveyorError, match=f"tokens: expected 0 to 10, got {given}"):
             model.session().step(given)
+    with pytest.raises(ConveyorError, match=f"tokens: expected 0 to 10, got {2**63}"):
+        model.run([2**63])
+    assert model.run([]).shape == (0, 7)
     with pytest.raises(ConveyorError, match="expected tokens, whole numbers, got floats"):
         model.run(np.zeros((3, 2)))
     with pytest.raises(ConveyorError, match="reads its sequences from both ends; give it whole ones with run"):

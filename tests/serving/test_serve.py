@@ -5,8 +5,10 @@ import base64
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -100,6 +102,7 @@ RUBBISH: list[tuple[Any, int, str]] = [
     (b'{"sequences": [[[1, 2, 3, 4, NaN]]]}', 400, "NaN is no number"),
     (b'{"sequences": [[[1, 2, 3, 4, 1e999]]]}', 400, "expected rows of 5 numbers"),
     ({"sequences": [[[1, 2, 3, 4, 1e300]]]}, 400, "each within float32"),
+    ({"sequences": [[[1, 2, 3, 4, True]]]}, 400, "expected numbers, got true"),
     ({"sequences": [[[0] * 5] * 5000]}, 413, "expected at most 4,096 steps, got 5,000"),
     (b" " * (1 << 20) + b" ", 413, "expected at most 1,048,576 bytes"),
 ]  # fmt: skip
@@ -164,6 +167,8 @@ def test_a_stream_is_the_sequence(address: str, file: Path) -> None:
         ('{"state": "AAAAAA=="}', "expected [64], got [1]"),
         ('{"state": "?"}', "expected what the service gave"),
         ('{"reset": 1}', 'expected {"x": [...]}, {"reset": true}'),
+        ('{"reset": true, "state": 5}', 'expected {"x": [...]}, {"reset": true}'),
+        ('{"x": [[1, 2, 3, 4, true]]}', "expected numbers, got true"),
         (rows(5000).tobytes(), "expected at most 4,096 steps a message, got 5,000"),
     ],
 )
@@ -232,8 +237,6 @@ def test_limits(file: Path) -> None:
             farewell = json.loads(one.recv(10))  # which has sent nothing for a second
             assert farewell["closing"] == "idle"
         with connect_now(f"ws://{address}/stream") as socket:
-            import time
-
             start = time.monotonic()
             for _ in range(5):
                 socket.send(rows(40).tobytes())
@@ -284,11 +287,77 @@ def test_the_end_hands_streams_back(file: Path) -> None:
     np.testing.assert_array_equal(session.push(x[10:]), Model.load(file).run(x)[10:])
 
 
+@pytest.mark.parametrize(("count", "options"), [(4000, ()), (100, ("--rate", "10"))], ids=["computes", "waits"])
+def test_the_end_waits_for_the_message_that_a_stream_is_at(count: int, options: tuple[str, ...], file: Path) -> None:
+    """Whether it is being computed, or waits for its turn."""
+    x = rows(count)
+    with serving(file, *options) as (process, address), connect_now(f"ws://{address}/stream", max_size=None) as socket:
+        socket.send(rows(1).tobytes())
+        socket.recv()
+        socket.send(x.tobytes())
+        time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        y = np.frombuffer(socket.recv(20), "<f4").reshape(-1, O)  # type: ignore[arg-type]
+        farewell = json.loads(socket.recv(20))
+        assert farewell["closing"] == "going"
+        assert process.wait(30) == 0
+    session = Model.load(file).session()
+    session.push(rows(1))
+    np.testing.assert_array_equal(y, session.push(x))
+    np.testing.assert_array_equal(np.frombuffer(base64.b64decode(farewell["state"]), "<f4"), session.state)
+
+
+def test_outputs_beyond_float32(tmp_path: Path) -> None:
+    graph = Graph(features=1)
+    graph.linear(0, np.full((1, 1), 1e30, np.float32))
+    (tmp_path / "large.safetensors").write_bytes(to_bytes(graph))
+    with serving(tmp_path / "large.safetensors") as (_, address):
+        assert ask(address, "/predict", {"sequences": [[[2]]]})[0] == 200
+        status, said = ask(address, "/predict", {"sequences": [[[3e30]]]})
+        assert (status, "its outputs are beyond float32" in said["error"]) == (400, True)
+        with connect_now(f"ws://{address}/stream") as socket:
+            socket.send('{"x": [[3e30]]}')
+            assert "its outputs are beyond float32" in json.loads(socket.recv())["error"]
+
+
+def test_a_client_that_leaves_is_no_error(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with serving(file) as (_, address):
+        host, port = address.split(":")
+        with socket.create_connection((host, int(port))) as client:
+            client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc")
+        for _ in range(100):
+            if 'path="/predict",status="499"' in ask(address, "/metrics")[1]:
+                break
+            time.sleep(0.05)
+        else:
+            pytest.fail("the request is counted nowhere")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_bundle_older_than_its_run_is_not_served(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained = file.parent / "model.safetensors"
+    trained.write_bytes(b"")
+    os.utime(file, (0, 0))
+    try:
+        assert main(["serve", str(file.parent)]) == 2
+        assert "older than the run's model; write it anew with conveyor export" in capsys.readouterr().err
+    finally:
+        trained.unlink()
+
+
 def test_mistakes(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["serve", str(tmp_path / "none.safetensors")]) == 2
     assert "No such file" in capsys.readouterr().err
     assert main(["serve", str(file), "--streams", "0"]) == 2
     assert "--streams: expected a number above zero" in capsys.readouterr().err
+    for options, error in (
+        (["--slow", "inf"], "--slow: expected a number above zero"),
+        (["--streams", "2000000"], "--streams: expected at most 1,048,576, got 2,000,000"),
+        (["--threads", "0"], "--threads: expected 1 to 1024, got 0"),
+        (["--token", "séc"], "expected letters of ASCII without spaces"),
+    ):
+        assert main(["serve", str(file), *options]) == 2
+        assert error in capsys.readouterr().err
     assert main(["serve", str(file), "--host", "no..host"]) == 2
     assert "cannot listen there" in capsys.readouterr().err
     assert main(["serve", str(file), "--port", "99999"]) == 2

@@ -53,7 +53,9 @@ def run(args: list[str]) -> None:
         raise ConveyorError(f"[export] --output: expected a name that ends in {ending}, got {asked.output}")
     model = tasks.load(args[0])
     graph = graph_of(model)
-    path = asked.output or Path(args[0]) / FILES[asked.to]
+    path, trained = asked.output or Path(args[0]) / FILES[asked.to], Path(args[0]) / "model.safetensors"
+    if path.exists() and trained.exists() and path.samefile(trained):
+        raise ConveyorError(f"[export] --output: expected another file than the run's own model, got {path}")
     if asked.to == "onnx":
         from conveyor.interchange import onnx, sample
 

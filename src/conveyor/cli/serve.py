@@ -31,6 +31,10 @@ class Serve:
     """Of a step of all streams."""
     limits: Limits = field(default_factory=Limits)
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.threads <= 1024:
+            raise ConveyorError(f"[serve] --threads: expected 1 to 1024, got {self.threads}")
+
 
 def run(args: list[str]) -> None:
     """Listen until it is stopped."""
@@ -45,6 +49,10 @@ def run(args: list[str]) -> None:
 
     asked = parse(Serve, args[1:], "conveyor serve BUNDLE", Serve())
     token = asked.token or os.environ.get("CONVEYOR_TOKEN", "")
+    if not token.isascii() or any(letter.isspace() for letter in token):
+        raise ConveyorError(
+            "[serve] the token: expected letters of ASCII without spaces, as headers hold; take another"
+        )
     local = _is_loopback(asked.host)
     if not local and not token:
         token = secrets.token_urlsafe(24)
@@ -70,7 +78,12 @@ def run(args: list[str]) -> None:
 
 def _model(path: Path) -> Model:
     """The model of a bundle, or of a run: that in its folder, else made of it."""
-    file = path / "runtime.safetensors" if path.is_dir() else path
+    file, trained = path / "runtime.safetensors" if path.is_dir() else path, path / "model.safetensors"
+    if path.is_dir() and file.exists() and trained.exists() and trained.stat().st_mtime > file.stat().st_mtime:
+        raise ConveyorError(
+            f"[serve] {file}: it is older than the run's model; write it anew with conveyor export {path}, or name it "
+            "itself"
+        )
     if not path.is_dir() or file.exists():
         return Model.load(file)
     from conveyor import tasks

@@ -53,15 +53,20 @@ class Model:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Model:
         """The model of a file; BundleError if there is anything wrong with it."""
+        if not isinstance(path, (str, bytes, os.PathLike)) or "\0" in os.fsdecode(path):
+            raise ConveyorError(f"[runtime] expected the path of a bundle, got {path!r:.40}")
+        name = os.fsdecode(path)
         try:
-            return cls(_kernels.Model.load(os.fspath(path)))
+            return cls(_kernels.Model.load(name))
         except BundleError as error:
-            raise BundleError(f"{error} ({os.fspath(path)})", error.name) from None
+            raise BundleError(f"{error} ({name})", error.name) from None
 
     @classmethod
-    def of_bytes(cls, content: bytes) -> Model:
+    def of_bytes(cls, content: bytes | bytearray | memoryview) -> Model:
         """The model of a file's content."""
-        return cls(_kernels.Model.of_bytes(content))
+        if not isinstance(content, (bytes, bytearray, memoryview)):
+            raise ConveyorError(f"[runtime] expected the bytes of a bundle, got {type(content).__name__}")
+        return cls(_kernels.Model.of_bytes(bytes(content)))
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -90,6 +95,8 @@ class Model:
                 f"[runtime] states: expected contiguous, writable float32 [B, {self.state}], which is changed where it "
                 f"is, got {got}"
             )
+        if states is not None and not np.isfinite(states).all():
+            raise ConveyorError("[runtime] states: expected numbers, got NaN or infinity")
         found: Numbers = self._kernel.run(x, ends, states, _count("threads", threads))
         return found
 
@@ -105,6 +112,8 @@ class Pool:
     """
 
     def __init__(self, model: Model, capacity: int, threads: int = 1) -> None:
+        if not isinstance(model, Model):
+            raise ConveyorError(f"[runtime] expected a Model, got {type(model).__name__}")
         self._kernel = model._kernel.pool(_count("capacity", capacity), _count("threads", threads))
 
     def __len__(self) -> int:
@@ -147,6 +156,8 @@ def _whole(name: str, given: Any) -> Numbers:
         raise ConveyorError(f"[runtime] {name}: expected whole numbers: {error}") from None
     if values.dtype.kind not in "iu" and values.size:
         raise ConveyorError(f"[runtime] {name}: expected whole numbers, got {values.dtype}")
+    if values.size and values.dtype.kind == "u" and values.max() >= 1 << 63:
+        raise ConveyorError(f"[runtime] {name}: expected whole numbers below 2^63, got {values.max()}")
     return np.ascontiguousarray(values, np.int64)
 
 

@@ -7,15 +7,16 @@ import base64
 import hmac
 import json
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import numpy as np
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -38,8 +39,9 @@ class Service:
         self.batcher: Batcher | None = None
         self.open: set[asyncio.Task[Any]] = set()
         self.receiving: set[asyncio.Task[Any]] = set()
-        self.going = False
+        self.going = asyncio.Event()
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.draining: Future[None] | None = None
         self.registry = registry = CollectorRegistry()
         self.requests = Counter(
             "conveyor_requests", "Requests by path and status.", ["path", "status"], registry=registry
@@ -60,21 +62,25 @@ class Service:
         self.app = Starlette(routes=[*routes, *stream], lifespan=self._life)
 
     def watch(self, server: Any) -> None:
-        """Drain as soon as a uvicorn server is told to end: it would wait for the streams first."""
+        """Drain when a uvicorn server is told to end, and only then let it: it would close the streams at once."""
         plain = server.handle_exit
 
         def handle_exit(*arguments: Any) -> None:
-            plain(*arguments)
-            if self.loop:
-                self.loop.call_soon_threadsafe(self.begin_drain)
+            if self.loop and not self.draining:
+                self.draining = asyncio.run_coroutine_threadsafe(self.drain(lambda: plain(*arguments)), self.loop)
+            else:  # told twice
+                plain(*arguments)
 
         server.handle_exit = handle_exit
 
-    def begin_drain(self) -> None:
+    async def drain(self, then: Callable[[], None] = lambda: None) -> None:
         """Take no more, and end the streams behind the message that each is at."""
-        self.going = True
+        self.going.set()
         for task in self.receiving:
             task.cancel()
+        if self.open:
+            await asyncio.wait(self.open, timeout=self.limits.slow)
+        then()
 
     @asynccontextmanager
     async def _life(self, app: Starlette) -> AsyncIterator[None]:
@@ -82,9 +88,7 @@ class Service:
             self.batcher = Batcher(self.model, self.limits.streams, self.threads)
         self.loop = asyncio.get_running_loop()
         yield
-        self.begin_drain()
-        if self.open:
-            await asyncio.wait(self.open, timeout=self.limits.slow)
+        await self.drain()
         if self.batcher:
             await self.batcher.close()
 
@@ -94,7 +98,7 @@ class Service:
         return not self.token or hmac.compare_digest((given or "").encode(), f"Bearer {self.token}".encode())
 
     def _takes_more(self) -> bool:
-        return not self.going and len(self.open) < self.limits.streams
+        return not self.going.is_set() and len(self.open) < self.limits.streams
 
     def _answer(self, request: Request, content: Any, status: int = 200) -> Response:
         self.requests.labels(request.url.path, status).inc()
@@ -105,10 +109,13 @@ class Service:
         if not self._may(request.headers.get("authorization")):
             return self._answer(request, {"error": "expected the service's token, Authorization: Bearer …"}, 401)
         body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > self.limits.message:
-                return self._answer(request, {"error": f"expected at most {self.limits.message:,} bytes"}, 413)
+        try:
+            async for part in request.stream():
+                body += part
+                if len(body) > self.limits.message:
+                    return self._answer(request, {"error": f"expected at most {self.limits.message:,} bytes"}, 413)
+        except ClientDisconnect:
+            return self._answer(request, {"error": "the client has gone"}, 499)
         try:
             rows = [self._rows(one) for one in _sequences(body)]
             steps = sum(map(len, rows))
@@ -126,7 +133,7 @@ class Service:
         x = np.zeros((max(lengths), len(rows), *rows[0].shape[1:]), rows[0].dtype)
         for b, one in enumerate(rows):
             x[: len(one), b] = one
-        y = self.model.run(x, lengths, threads=self.threads)
+        y = _finite(self.model.run(x, lengths, threads=self.threads))
         return [y[:length, b] for b, length in enumerate(lengths)]
 
     async def about(self, request: Request) -> Response:
@@ -175,7 +182,7 @@ class Service:
             await socket.accept()
             await self._serve(socket, stream, task)
         except asyncio.CancelledError:
-            if not self.going:
+            if not self.going.is_set():
                 raise
             await self._close(socket, GOING, "going", stream)
         except (WebSocketDisconnect, TimeoutError, RuntimeError):  # it died, or does not read what it is sent
@@ -187,7 +194,7 @@ class Service:
     async def _serve(self, socket: WebSocket, stream: int, task: asyncio.Task[Any]) -> None:
         assert self.batcher
         bucket = Bucket(self.limits.rate)
-        while not self.going:
+        while not self.going.is_set():
             self.receiving.add(task)
             try:
                 message = await asyncio.wait_for(socket.receive(), self.limits.idle)
@@ -202,8 +209,8 @@ class Service:
                 answer: str | bytes | None = self._command(message.get("text"), stream)
                 if answer is None:
                     rows = self._message(message)
-                    await asyncio.sleep(wait) if (wait := bucket.wait(len(rows))) else None
-                    y = await self.batcher.read(stream, rows)
+                    await self._wait(bucket.wait(len(rows)))
+                    y = _finite(await self.batcher.read(stream, rows))
                     self.steps.inc(len(rows))
                     answer = y.tobytes() if message.get("bytes") is not None else json.dumps({"y": y.tolist()})
             except (ConveyorError, ValueError) as error:
@@ -214,6 +221,11 @@ class Service:
         await self._close(socket, GOING, "going", stream)
         return None
 
+    async def _wait(self, seconds: float) -> None:
+        """Let the others go first; not at the end."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.going.wait(), seconds)
+
     def _command(self, text: str | None, stream: int) -> str | None:
         """What a stream may ask besides: {"reset": true}, {"state": null} for its state, {"state": "…"} to set it."""
         if text is None:
@@ -222,9 +234,9 @@ class Service:
         if not isinstance(asked, dict) or "x" in asked:
             return None
         assert self.batcher
-        if asked.get("reset") is True:
+        if asked.keys() == {"reset"} and asked["reset"] is True:
             self.batcher.pool.reset(stream)
-        elif isinstance(asked.get("state"), str):
+        elif asked.keys() == {"state"} and isinstance(asked["state"], str):
             self.batcher.pool.set_state(stream, _state(asked["state"]))
         elif asked != {"state": None}:
             raise ConveyorError('[stream] expected {"x": [...]}, {"reset": true} or {"state": ...}')
@@ -237,7 +249,9 @@ class Service:
     def _message(self, message: Any) -> np.ndarray:
         content = message.get("bytes")
         if content is None:
-            asked = _json(message.get("text") or "")
+            text = message.get("text") or ""
+            asked = _json(text)
+            _only_numbers(text)
             if not isinstance(asked, dict) or set(asked) != {"x"}:
                 raise ConveyorError('[stream] expected {"x": [...]}')
             rows = self._rows(asked["x"])
@@ -301,12 +315,26 @@ def _json(text: str | bytes) -> Any:
         raise ConveyorError(f"[input] expected JSON, but {error}") from None
 
 
+def _only_numbers(text: str) -> None:
+    """numpy takes true for 1, where there are numbers beside it."""
+    for word in ("true", "false"):
+        if word in text:
+            raise ConveyorError(f"[input] expected numbers, got {word}")
+
+
+def _finite(y: np.ndarray) -> np.ndarray:
+    if not np.isfinite(y).all():
+        raise ConveyorError("[input] expected numbers that the model can compute with; its outputs are beyond float32")
+    return y
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
 
 
 def _sequences(body: bytes) -> list[Any]:
     asked = _json(body)
+    _only_numbers(body.decode())
     found = asked.get("sequences") if isinstance(asked, dict) and len(asked) == 1 else None
     if not isinstance(found, list) or not found:
         raise ConveyorError('[input] expected {"sequences": [...]}, one or more')

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
 from conveyor.errors import ConveyorError
+
+MOST_STREAMS = 1 << 20
+"""Of a pool."""
 
 
 @dataclass(kw_only=True)
@@ -26,9 +30,11 @@ class Limits:
     """Seconds that a client may take to accept a message."""
 
     def __post_init__(self) -> None:
-        wrong = [name for name, value in vars(self).items() if not value > 0]
+        wrong = [name for name, value in vars(self).items() if not 0 < value < math.inf]
         if wrong:
             raise ConveyorError(f"[serve] {', '.join(f'--{name}' for name in wrong)}: expected a number above zero")
+        if self.streams > MOST_STREAMS:
+            raise ConveyorError(f"[serve] --streams: expected at most {MOST_STREAMS:,}, got {self.streams:,}")
 
 
 class Bucket:
