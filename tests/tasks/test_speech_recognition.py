@@ -81,7 +81,7 @@ def test_scores_are_jiwers(config: task.Config) -> None:
     split = task.read(config).train
     for index in range(len(split)):
         batch = split.batch(0, index)
-        logits, steps, _ = model.network(batch.frames, batch.lengths)
+        logits, steps = model.network(batch.frames, batch.lengths)
         written += [batch.target.decode(one.tokens) for one in task.best_path(logits, steps)]
         said += batch.texts
     found = score(model.task, config, model.network, split)

@@ -4,7 +4,8 @@ The task: of a recording, as frames of energy in 40 bands of the mel scale every
 (or words) y_1 … y_U. A stack of LSTMs in both directions reads the frames, and connectionist temporal classification
 finds out by itself which frames are which (A. Graves & N. Jaitly 2014, proceedings.mlr.press/v32/graves14). With
 --causal the LSTMs run forward alone, and listen to a recording as it comes in: in chunks of any size, with the same
-result.
+result. What is said is then written `--delay` steps later, each of `--stack` frames: without that, training soon writes
+at the first sound, and never learns to wait for the rest of a word.
 
     conveyor train speech-recognition --data recordings/ metadata.csv
     conveyor evaluate runs/speech-recognition/TIME --beam 10
@@ -21,6 +22,9 @@ after 7 minutes:
 
     conveyor train speech-recognition --data fsdd --rate 8000 --test-column index --test-values 0 1 2 3 4 \
         --arithmetic bfloat16 --threads 1
+
+Heard as it comes in, with a tenth of a second's delay (`--causal --tokens word`), 98.7 % of single digits are right
+after 2 minutes, and 1.4 % of the words of three to seven are wrong after 4.
 
 The sound of GRID's speaker 1: 2.8 % of the words wrong after 4 minutes on one core, 800 sentences to train. Where few
 words are ever said, in nearly the same order, words cut out of the sentences and joined in any order tell them apart:
@@ -117,6 +121,8 @@ class Config:
     """Layers, one upon the other."""
     causal: bool = False
     """Hear nothing of what comes later, so that a stream can be listened to."""
+    delay: Whole = 5
+    """Steps that a causal model hears of what follows before it writes."""
     variant: VariantName = "lstm"
     """Which LSTM: a name in `conveyor.VARIANTS` (docs/variants.md)."""
     dropout: Share = 0.3
@@ -353,7 +359,8 @@ class Network(nn.Module):
 
     def __init__(self, config: Config, tokens: int) -> None:
         super().__init__()
-        self.stack = config.stack
+        self.stack: int = config.stack
+        self.delay: int = config.delay if config.causal else 0
         self.augment = SpecAugment(config.mask_bands, config.mask_frames)
         between = config.dropout if config.layers > 1 else 0.0
         self.lstm = LSTM(
@@ -363,12 +370,16 @@ class Network(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear((2 - config.causal) * config.hidden_size, tokens)
 
-    def forward(self, frames: Tensor, lengths: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
-        """Logits [T, B, tokens], the steps of each row, and the state to go on with."""
-        steps = -(-lengths // self.stack)
-        x = stacked(self.augment(frames, lengths), self.stack)
-        read, state = self.lstm(x, state, lengths=steps)
-        return self.output(self.dropout(read)), steps, state
+    def forward(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [T, B, tokens], and the steps of each row."""
+        silence = frames.new_zeros(self.delay * self.stack, *frames.shape[1:])
+        logits, _ = self.hear(torch.cat([self.augment(frames, lengths), silence]), lengths + len(silence))
+        return logits[self.delay :], -(-lengths // self.stack)
+
+    def hear(self, frames: Tensor, lengths: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """What is written at each step, which is of what was heard `delay` before it, and the state to go on with."""
+        read, state = self.lstm(stacked(frames, self.stack), state, lengths=-(-lengths // self.stack))
+        return self.output(self.dropout(read)), state
 
 
 def network(config: Config, facts: dict[str, Any]) -> Network:
@@ -377,7 +388,8 @@ def network(config: Config, facts: dict[str, Any]) -> Network:
 
 
 def graph(model: Model) -> Graph:
-    """`--stack` frames of log-mel bands behind one another, as `sound.bands` gives them, to logits of the tokens."""
+    """`--stack` frames of log-mel bands behind one another, as `sound.bands` gives them, to logits of the tokens, which
+    of a causal model are of what it heard `--delay` steps before."""
     network, coder = modules.expect(model.network, Network), Coder(model.config, model.facts)
     mean, deviation = (np.tile(one, network.stack) for one in (coder.mean, coder.deviation))
     graph = Graph(features=len(mean))
@@ -390,7 +402,7 @@ def loss(config: Config, network: nn.Module, batch: Batch, carried: None) -> Out
     """CTC's nats a token; in validation and test also what is heard, and its errors."""
     short = config.arithmetic == "bfloat16" and network.training
     with torch.autocast(batch.frames.device.type, torch.bfloat16, enabled=short):
-        logits, steps, _ = network(batch.frames, batch.lengths)
+        logits, steps = network(batch.frames, batch.lengths)
     nats = ctc_loss(logits.float(), steps, batch.targets, batch.target_lengths).sum()
     count = int(batch.target_lengths.sum())
     sums: Sums = {"nats": nats.detach().double(), "tokens": count, "frames": int(batch.lengths.sum())}
@@ -420,7 +432,7 @@ def evaluate(model: Model, split: Batches, options: EvaluateOptions) -> dict[str
     total: Sums = {}
     for index in range(len(split)):
         batch = split.batch(0, index)
-        logits, steps, _ = model.network(batch.frames, batch.lengths)
+        logits, steps = model.network(batch.frames, batch.lengths)
         read = _search(options, batch.target)(logits, steps)
         sums = loss(model.config, model.network, batch, None).sums
         total = add(total, sums | spelling.errors([batch.target.decode(one.tokens) for one in read], batch.texts))
@@ -448,9 +460,11 @@ class Listener:
             raise ConveyorError(
                 "[predict] a stream: expected a model trained with --causal, got one of both directions"
             )
-        self.model, self.coder = model, Coder(model.config, model.facts)
+        self.network = modules.expect(model.network, Network)
+        self.coder = Coder(model.config, model.facts)
         self.bands = sound.Bands(model.config.rate)
         self.waiting = np.zeros((0, sound.BANDS), np.float32)
+        self.early = self.network.delay
         self.state: State | None = None
         self.logits: list[Tensor] = []
         self.frames: list[np.ndarray] = []
@@ -460,15 +474,15 @@ class Listener:
         """The next samples, at the model's rate; with `last` also what is left of an unfinished step."""
         fresh = self.bands(samples)
         self.frames.append(fresh)
-        self.waiting = np.concatenate([self.waiting, self.coder.scaled(fresh)])
-        stack = self.model.config.stack
+        stack = self.network.stack
+        silence = np.zeros((self.network.delay * stack if last else 0, sound.BANDS), np.float32)
+        self.waiting = np.concatenate([self.waiting, self.coder.scaled(fresh), silence])
         count = len(self.waiting) if last else len(self.waiting) // stack * stack
         if count:
             now, self.waiting = self.waiting[:count], self.waiting[count:]
-            logits, _, self.state = self.model.network(
-                torch.from_numpy(now)[:, None], torch.tensor([count]), self.state
-            )
-            self.logits.append(logits)
+            logits, self.state = self.network.hear(torch.from_numpy(now)[:, None], torch.tensor([count]), self.state)
+            self.logits.append(logits[self.early :])
+            self.early -= min(self.early, len(logits))
         return self.coder.target.decode(self.spelled().tokens)
 
     def spelled(self) -> Spelled:
@@ -542,7 +556,7 @@ def _heard(
         frames, spelled = np.concatenate(listener.frames), listener.spelled()
     else:
         frames = sound.bands(samples, model.config.rate)
-        logits, steps, _ = model.network(torch.from_numpy(coder.scaled(frames))[:, None], torch.tensor([len(frames)]))
+        logits, steps = model.network(torch.from_numpy(coder.scaled(frames))[:, None], torch.tensor([len(frames)]))
         [spelled] = search(logits, steps)
     return _written(coder, name, frames, spelled)
 
@@ -556,10 +570,11 @@ def _written(coder: Coder, name: str, frames: np.ndarray, spelled: Spelled) -> H
 @torch.inference_mode()
 def steps(model: Model, input: Any) -> Iterator[Steps]:
     """A recording, step by step, with the token that each may end, or none."""
-    coder = Coder(model.config, model.facts)
+    coder, network = Coder(model.config, model.facts), modules.expect(model.network, Network)
     [(_, samples), *_] = _sounds(model.config, input, BadRecords(False, ""))
-    frames = sound.bands(samples, model.config.rate)
-    logits, _, _ = model.network(torch.from_numpy(coder.scaled(frames))[:, None], torch.tensor([len(frames)]))
+    frames = coder.scaled(sound.bands(samples, model.config.rate))
+    heard = np.pad(frames, ((0, network.delay * network.stack), (0, 0)))
+    logits, _ = network.hear(torch.from_numpy(heard)[:, None], torch.tensor([len(heard)]))
     seconds = [f"{n * model.config.stack * HOP:.2f} " for n in range(len(logits))]
     yield Steps(seconds, ["–", *coder.target.pieces(range(1, len(coder.target)))], lambda: logits[:, 0].softmax(-1))
 
@@ -594,7 +609,7 @@ def save(results: list[All], path: Path) -> None:
 def show(model: Model, data: Data, folder: Path) -> str:
     """Recordings of the test part, what was heard in them and what was said."""
     coder, batch = Coder(model.config, model.facts), data.test.batch(0, len(data.test) // 2)
-    logits, steps, _ = model.network(batch.frames, batch.lengths)
+    logits, steps = model.network(batch.frames, batch.lengths)
     heard = [
         _written(coder, "", batch.frames[:length, b].numpy(), one)
         for b, (length, one) in enumerate(zip(batch.lengths.tolist(), best_path(logits, steps), strict=True))
@@ -624,7 +639,7 @@ def smoke(folder: Path) -> Smoke:
         rows.append(f"{n:02}.wav,{''.join(letters)}")
     files.write(folder / "texts.csv", ("\n".join(rows) + "\n").encode())
     config = Config(
-        rate=8000, hidden_size=16, layers=1, dropout=0.0, mask_bands=0, mask_frames=0,
+        rate=8000, hidden_size=16, layers=1, delay=2, dropout=0.0, mask_bands=0, mask_frames=0,
         reading=ReadingOptions(data=(str(folder),)),
         training=TrainingOptions(batch_size=8, epochs=5, learning_rate=0.01),
     )  # fmt: skip

@@ -216,7 +216,7 @@ def _durations(
     """The characters with silence around them, and the frames of each: a boundary is halfway between two characters."""
     heard = samples if rate == aligner.config.rate else sound.read(one.path, aligner.config.rate)
     bands = sound.bands(heard, aligner.config.rate)
-    logits, steps, _ = aligner.network(torch.from_numpy(coder.scaled(bands))[:, None], torch.tensor([len(bands)]))
+    logits, steps = aligner.network(torch.from_numpy(coder.scaled(bands))[:, None], torch.tensor([len(bands)]))
     symbols = coder.target.encode(one.text.lower())
     try:
         spans = align(logits[:, 0], int(steps[0]), symbols.tolist()).spans
