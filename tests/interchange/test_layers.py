@@ -70,6 +70,42 @@ def test_torch(module: nn.Module, x: np.ndarray, tmp_path: Path) -> None:
     assert all(torch.equal(again[name], weight) for name, weight in other.state_dict().items())
 
 
+def test_our_own_state_dicts_come_back(module: Any, x: np.ndarray, tmp_path: Path) -> None:
+    """The metadata say what names and shapes do not."""
+    names = [f"layer.{n}" for n in (2, 10, 1)]
+    (tmp_path / "a.safetensors").write_bytes(layers.to_bytes(dict.fromkeys(names, module), "torch"))
+    found = layers.read(tmp_path / "a.safetensors")
+    assert [*found] == names
+    for one in found.values():
+        assert modules.cell(one) == modules.cell(module)
+        np.testing.assert_array_equal(output(one, x), output(module, x))
+
+
+@pytest.mark.parametrize(
+    ("variant", "found"),
+    [
+        ("peephole", "LSTM 3 → 4, peepholes=True"),
+        ("layer-norm", "LSTM 3 → 4, layer_norm=True"),
+        ("full-gate-recurrence", "LSTM 3 → 4, peepholes=True, gate_recurrence=True"),
+        ("lstm-1997", "GRU 3 → 4"),  # as torch's 3 H rows are
+        *((name, "") for name in ("coupled", "no-input-gate", "no-forget-gate", "no-output-gate")),
+    ],
+)
+def test_variants_by_their_tensors_alone(variant: str, found: str, tmp_path: Path) -> None:
+    save_file(LSTM(3, 4, variant=variant).state_dict(), tmp_path / "a.safetensors")
+    if found:
+        assert layers.described("a", layers.read(tmp_path / "a.safetensors")["lstm"]) == f"a: {found}"
+        return
+    with pytest.raises(ConveyorError, match="weight_ch_l0: expected 4 H = 16 rows of an LSTM beside it, got 12"):
+        layers.read(tmp_path / "a.safetensors")
+
+
+def test_layers_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    weights = nn.ModuleList(nn.GRU(3, 3) for _ in range(11)).state_dict()
+    save_file(weights, tmp_path / "a.safetensors")
+    assert [*layers.read(tmp_path / "a.safetensors")] == [str(n) for n in range(11)]
+
+
 # ONNX
 
 
@@ -245,9 +281,34 @@ def test_keras_has_no_variants() -> None:
     for one in (LSTM(I, 4, variant=Variant(peepholes=True)), LSTM(I, 4, proj_size=2)):
         with pytest.raises(ConveyorError, match="Keras has neither projections nor variants"):
             layers.to_bytes({"a": one}, "keras")
+    with pytest.raises(ConveyorError, match="a: expected tanh, got relu"):
+        layers.to_bytes({"a": RNN(I, 4, nonlinearity="relu")}, "keras")
 
 
 # The command line
+
+
+def test_it_says_what_is_unusual(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(foreign("RNN", 4, 1, activations=["Relu"]), str(tmp_path / "a.onnx"))
+    assert main(["import", str(tmp_path / "a.onnx"), "-o", str(tmp_path / "a.safetensors")]) == 0
+    listing, note = capsys.readouterr().out.splitlines()
+    assert listing == "rnn.node: RNN 5 → 4, relu"
+    assert "its metadata tell conveyor what is unusual in rnn.node; torch.nn has of that RNN(nonlinearity=" in note
+    assert main(["import", str(tmp_path / "a.safetensors")]) == 0
+    assert capsys.readouterr().out == f"{listing}\n"
+
+
+def test_what_the_runtime_would_refuse_is_not_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "bundle.safetensors"
+    save_file(
+        {name: torch.full_like(w, 3.4e38) for name, w in nn.GRU(3, 4).state_dict().items()}, tmp_path / "a.safetensors"
+    )
+    to = ["import", str(tmp_path / "a.safetensors"), "--to", "bundle", "-o", str(path)]
+    assert main(to) == 0
+    good = path.read_bytes()
+    assert main([*to, "--weights", "bfloat16"]) == 2
+    assert "bfloat16: the runtime refuses such a bundle" in capsys.readouterr().err
+    assert path.read_bytes() == good
 
 
 def test_the_command_line(x: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -291,18 +352,37 @@ def test_mistakes(name: str, content: bytes, error: str, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("weights", "error"),
     [
-        ({"a.weight_ih_l0": (8, 3)}, "a: expected weight_ih_l0 and weight_hh_l0"),
+        ({"a.weight_ih_l0": (8, 3)}, "a: weight_hh_l0: expected a matrix, got none"),
         (
             {"weight_ih_l0": (9, 3), "weight_hh_l0": (9, 2)},
             "the layer: expected 4 H, 3 H or H rows over 2 units, got 9 and 9",
         ),
         (
             {"weight_ih_l0": (8, 3), "weight_hh_l0": (8, 2), "bias_ih_l0": (8,)},
-            "missing, not known or of another shape: bias_hh_l0",
+            r"the layer: bias_hh_l0: expected \[8\], got none",
         ),
         (
             {"weight_ih_l0": (8, 3), "weight_hh_l0": (8, 2), "bias_ih_l0": (8,), "bias_hh_l0": (7,)},
-            "of another shape: bias_hh_l0",
+            r"the layer: bias_hh_l0: expected \[8\], got \[7\]",
+        ),
+        *(
+            ({"weight_ih_l0": w_ih, "weight_hh_l0": (12, 4)} | more, error)
+            for w_ih, more, error in [
+                ((12, 0), {}, r"weight_ih_l0: expected a matrix, got \[12, 0\]"),
+                ((12, 3), {"weight_hr_l0": ()}, r"weight_hr_l0: expected a matrix, got \[\]"),
+                (
+                    (12, 3),
+                    {"weight_hr_l0": (2, 4)},
+                    "weight_hr_l0: expected 4 H = 16 rows of an LSTM beside it, got 12",
+                ),
+                (
+                    (12, 3),
+                    {"weight_ih_l99999999999": (12, 3)},
+                    "weight_ih_l99999999999: expected layers numbered from 0",
+                ),
+                ((12, 3), {"weight_ih_l1": (12, 4)}, "weight_hh_l1: expected layers numbered from 0.*got none"),
+                ((12, 3), {"weight_xy_l0": (12, 4)}, r"weight_xy_l0: expected none, got \[12, 4\]"),
+            ]
         ),
         ({"output.weight": (3, 2)}, "expected an LSTM, a GRU or an RNN among its layers, got none"),
     ],

@@ -109,5 +109,9 @@ def test_options_that_do_not_go_together(tmp_path: Path, capsys: pytest.CaptureF
     assert "expected float32 with --to onnx" in capsys.readouterr().err
     assert main(["export", str(run), "-o", str(tmp_path / "model.onnx")]) == 2
     assert "expected a name that ends in .safetensors" in capsys.readouterr().err
+    weights = (run / "model.safetensors").read_bytes()
+    assert main(["export", str(run), "-o", str(run / "model.safetensors")]) == 2
+    assert "expected another file than the run's own model" in capsys.readouterr().err
+    assert (run / "model.safetensors").read_bytes() == weights
     assert main(["export", str(tmp_path)]) == 2
     assert "expected a run's folder" in capsys.readouterr().err

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from conveyor.cli import wants_help
-from conveyor.errors import ConveyorError
+from conveyor.errors import BundleError, ConveyorError
+
+if TYPE_CHECKING:
+    from conveyor.interchange.bundle import Weights
+    from conveyor.interchange.layers import Layer, Layers
 
 
 @dataclass(kw_only=True)
@@ -45,15 +49,38 @@ def run(args: list[str]) -> None:
         print(layers.described(name, one))
     if not asked.output:
         return
+    note = ""
     if asked.to == "bundle":
-        from conveyor.interchange import bundle, modules
-        from conveyor.interchange.graph import Graph
-
-        chain = layers.chained(found)
-        graph, x = Graph(features=chain[0].input_size), 0
-        for one in chain:
-            x = modules.recurrent(graph, x, one)
-        files.write(asked.output, bundle.to_bytes(graph, asked.weights))
+        content = _bundle(Path(args[0]), layers.chained(found), asked.weights)
     else:
-        files.write(asked.output, layers.to_bytes(found, asked.to))
-    print(f"{asked.output}: written")
+        content = layers.to_bytes(found, asked.to)
+        note = _note(found) if asked.to == "torch" else ""
+    files.write(asked.output, content)
+    print(f"{asked.output}: written{note}")
+
+
+def _bundle(path: Path, chain: list[Layer], weights: Weights) -> bytes:
+    """One that the runtime takes."""
+    from conveyor.interchange import bundle, modules
+    from conveyor.interchange.graph import Graph
+    from conveyor.runtime import Model
+
+    graph, x = Graph(features=chain[0].input_size), 0
+    for one in chain:
+        x = modules.recurrent(graph, x, one)
+    content = bundle.to_bytes(graph, weights)
+    try:
+        Model.of_bytes(content)
+    except BundleError as error:
+        said, remedy = str(error).removeprefix("[bundle] "), "; leave --weights out" * (weights != "float32")
+        raise ConveyorError(f"[import] {path}: {weights}: the runtime refuses such a bundle: {said}{remedy}") from None
+    return content
+
+
+def _note(found: Layers) -> str:
+    from conveyor.interchange.torch_state import unsaid
+
+    names = ", ".join(unsaid(found))
+    return names and (
+        f"; its metadata tell conveyor what is unusual in {names}; torch.nn has of that RNN(nonlinearity='relu') alone"
+    )

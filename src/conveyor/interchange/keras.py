@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,8 @@ import h5py
 import numpy as np
 
 from conveyor.errors import ConveyorError
-from conveyor.interchange.layers import KINDS, Layer, Layers, activated, as_array, layer, reordered
+from conveyor.interchange import modules
+from conveyor.interchange.layers import KINDS, Layer, Layers, activated, as_array, distinct, layer, reading, reordered
 from conveyor.nn import GRU, LSTM
 from conveyor.variant import Activation
 
@@ -29,126 +31,172 @@ ACTIVATIONS: dict[str, Activation] = {
     "hard_sigmoid": ("hard-sigmoid", 1 / 6, 0.5),
 }  # fmt: skip
 CLASSES = {"LSTM": "LSTM", "GRU": "GRU", "SimpleRNN": "RNN"}
+CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 LARGEST = 1 << 33
-"""Bytes of weights in an archive."""
+"""Bytes in an archive, of what is read."""
+Arrays = list[np.ndarray]
+Config = dict[str, Any]
 
 
 def read(path: Path) -> Layers:
     """Its recurrent layers, by the names that Keras gave them."""
-    try:
-        if not zipfile.is_zipfile(path):
-            with h5py.File(path) as file:
-                return _layers(path, file, {})
-        with zipfile.ZipFile(path) as archive:
-            configs = {
-                one["name"]: one | {"class": kind} for kind, one in _configs(json.loads(archive.read("config.json")))
-            }
-            if archive.getinfo("model.weights.h5").file_size > LARGEST:
-                raise ConveyorError(f"[import] {path}: expected weights of at most {LARGEST:,} bytes")
-            with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
-                return _layers(path, file, configs)
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError, zipfile.BadZipFile) as error:
-        raise ConveyorError(f"[import] {path}: expected a file of Keras 3, but {error}") from None
-
-
-def _configs(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every recurrent layer in a description, with its class."""
-    if isinstance(value, dict):
-        own = value.get("config")
-        if value.get("class_name") in (*CLASSES, "Bidirectional") and isinstance(own, dict):
-            yield value["class_name"], own
-        if value.get("class_name") != "Bidirectional":
-            value = [*value.values()]
-    if isinstance(value, list):
-        for one in value:
-            yield from _configs(one)
-
-
-def _layers(path: Path, file: h5py.File, configs: dict[str, dict[str, Any]]) -> Layers:
-    cells: list[str] = []
-    file.visit(lambda name: cells.append(name) if name.endswith("cell/vars") and "0" in file[name] else None)
+    configs = None
+    with reading(path, "a file of Keras 3"):
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if (size := sum(archive.getinfo(name).file_size for name in (CONFIG, WEIGHTS))) > LARGEST:
+                    raise ConveyorError(f"[import] {path}: expected at most {LARGEST:,} bytes, got {size:,}")
+                content, configs = archive.read(WEIGHTS), _configs(json.loads(archive.read(CONFIG)))
+        else:
+            content = path.read_bytes()
+        _check_heaps(path, content)
+        with h5py.File(io.BytesIO(content)) as file:
+            cells = [*_cells(path, file, len(content))]
     found: Layers = {}
-    for cell in cells:
+    for n, (name, directions) in enumerate(cells):
+        said = configs.get(name) if configs is not None else []
+        if said is None:
+            raise ConveyorError(f"[import] {path}: {name}: config.json tells of no LSTM, GRU or SimpleRNN of that name")
+        found[distinct(name, n, found)] = _layer(f"{path}: {name}", directions, said)
+    places = {name: n for n, name in enumerate(configs or {})}  # HDF5 has them by their names, config.json as the model
+    return {name: found[name] for name in sorted(found, key=lambda name: places.get(name, len(places)))}
+
+
+def _check_heaps(path: Path, content: bytes) -> None:
+    """HDF5 2.0 goes on for ever at an entry of no size in a heap of texts."""
+    start = -1
+    while (start := content.find(b"GCOL\1\0\0\0", start + 1)) >= 0:
+        place, end = start + 16, min(start + int.from_bytes(content[start + 8 : start + 16], "little"), len(content))
+        while place + 16 <= end:
+            number, size = struct.unpack_from("<H6xQ", content, place)
+            if number == size == 0:
+                raise ConveyorError(
+                    f"[import] {path}: expected a file of Keras 3, but its names are broken; copy it again"
+                )
+            place += 16 + -(-size // 8) * 8 if number else size
+
+
+def _configs(value: Any) -> dict[str, list[Config]]:
+    """What a description says of its recurrent layers, by their names, which models within models may share."""
+    found: dict[str, list[Config]] = {}
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            own, known = one.get("config"), one.get("class_name") in (*CLASSES, "Bidirectional")
+            if known and isinstance(own, dict) and isinstance(own.get("name"), str):
+                found.setdefault(own["name"], []).append(own)
+            one = [] if one.get("class_name") == "Bidirectional" else [*one.values()]
+        waiting += reversed(one) if isinstance(one, list) else []
+    return found
+
+
+def _cells(path: Path, file: h5py.File, size: int) -> Iterator[tuple[str, list[Arrays]]]:
+    """The name of each layer, and the arrays of its directions."""
+    places: list[str] = []
+    file.visit(lambda name: places.append(name) if name.endswith("cell/vars") and "0" in file[name] else None)
+    for cell in places:
         place = cell.removesuffix("/cell/vars")
         if place.endswith("backward_layer"):
             continue
         both = place.endswith("forward_layer")
         owner = place.rpartition("/")[0] if both else place
         name = str(file[owner]["vars"].attrs.get("name", owner)) if "vars" in file[owner] else owner
-        cells_of = [cell, cell.replace("forward_layer", "backward_layer")] if both else [cell]
-        where = f"{path}: {name}"
-        config = configs.get(name)
-        if config is None and configs:
-            raise ConveyorError(f"[import] {where}: config.json does not tell of it")
-        found[name if name not in found else owner] = _layer(
-            where, [_arrays(file[one]) for one in cells_of], config, both
-        )
-    places = {name: n for n, name in enumerate(configs)}  # HDF5 has them by their names, config.json as the model does
-    return {name: found[name] for name in sorted(found, key=lambda name: places.get(name, len(places)))}
+        sides = [cell, f"{owner}/backward_layer/cell/vars"] if both else [cell]
+        yield name, [_arrays(f"{path}: {name}", file[one], size) for one in sides]
 
 
-def _arrays(group: h5py.Group) -> list[np.ndarray]:
-    return [np.asarray(group[str(n)], np.float32) for n in range(len(group))]
+def _arrays(where: str, group: h5py.Group, size: int) -> Arrays:
+    """Kernel, recurrent kernel and bias, if they are as large as the group says."""
+    if len(group) not in (2, 3):
+        raise ConveyorError(f"[import] {where}: expected two kernels and a bias or none, got {len(group)} arrays")
+    found = [group[str(n)] for n in range(len(group))]
+    for one in found:
+        if not isinstance(one, h5py.Dataset) or one.dtype.kind != "f":
+            raise ConveyorError(f"[import] {where}: expected arrays of floating numbers, got {one}")
+        if one.nbytes > min(size, one.id.get_storage_size()):
+            raise ConveyorError(
+                f"[import] {where}: expected arrays as Keras writes them, not compressed and whole, got "
+                f"{[*one.shape]} in {one.id.get_storage_size():,} bytes"
+            )
+    with np.errstate(over="ignore"):
+        return [np.asarray(one, np.float32) for one in found]
 
 
-def _layer(where: str, directions: list[list[np.ndarray]], config: dict[str, Any] | None, both: bool) -> Layer:
-    kernel, recurrent = directions[0][:2]
-    gates = kernel.shape[1] / recurrent.shape[0]
-    if gates not in KINDS or kernel.shape[1] != recurrent.shape[1]:
+def _layer(where: str, directions: list[Arrays], configs: list[Config]) -> Layer:
+    kind = _kind(where, directions)
+    said = [_activations(where, kind, one) for config in configs for one in _sides(where, config, directions)]
+    gate, candidate = said[0] if said else ("sigmoid", "tanh")
+    if any(one != (gate, candidate) for one in said):
         raise ConveyorError(
-            f"[import] {where}: expected kernels [I, G H] and [H, G H], got {[*kernel.shape]} and {[*recurrent.shape]}"
+            f"[import] {where}: expected the same activations in all layers of that name and directions"
         )
-    kind = KINDS[int(gates)]
-    of = _checked(where, kind, config, both)
-    arrays = [_placed(where, kind, one) for one in directions]
+    arrays = [_placed(kind, one) for one in directions]
     if kind == "LSTM":
-        variant = activated(of["recurrent_activation"], of["activation"], of["activation"])
-        return layer(kind, arrays, variant=variant)
-    plain = {"GRU": ("sigmoid", "tanh"), "RNN": ("sigmoid", of["activation"])}[kind]
-    if (of["recurrent_activation"], of["activation"]) != plain or of["activation"] not in ("tanh", "relu"):
+        return layer(kind, arrays, variant=activated(gate, candidate, candidate))
+    if (kind == "GRU" and (gate, candidate) != ("sigmoid", "tanh")) or candidate not in ("tanh", "relu"):
         raise ConveyorError(
-            f"[import] {where}: {kind}: expected activations that torch's has too, "
-            f"got {of['activation']}, {of['recurrent_activation']}"
+            f"[import] {where}: {kind}: expected activations that torch's has too, got {candidate}, {gate}"
         )
-    return layer(kind, arrays, nonlinearity=str(of["activation"]))
+    return layer(kind, arrays, nonlinearity=str(candidate))
 
 
-def _checked(where: str, kind: str, config: dict[str, Any] | None, both: bool) -> dict[str, Activation]:
-    """The activations; ConveyorError for what is not to be had here."""
-    usual: dict[str, Activation] = {"activation": "tanh", "recurrent_activation": "sigmoid"}
-    if config is None:
-        return usual
-    inner = config["layer"]["config"] if both else config
-    if both and config.get("merge_mode") != "concat":
-        raise ConveyorError(f"[import] {where}: expected merge_mode concat, got {config.get('merge_mode')}")
-    if inner.get("go_backwards"):
+def _kind(where: str, directions: list[Arrays]) -> str:
+    """By the number of gates; ConveyorError for shapes that do not fit one another."""
+    shapes, *others = ([array.shape for array in one] for one in directions)
+    kernel, recurrent, *bias = shapes
+    fit = len(kernel) == len(recurrent) == 2 and kernel[1] == recurrent[1] and 0 not in kernel + recurrent
+    gates = recurrent[1] / recurrent[0] if fit else 0
+    if gates not in KINDS:
+        raise ConveyorError(
+            f"[import] {where}: expected kernels [I, G H] and [H, G H], got {[*kernel]} and {[*recurrent]}"
+        )
+    wanted = (2, kernel[1]) if gates == 3 else (kernel[1],)
+    if bias and bias != [wanted]:
+        more = ", the GRU of torch and cuDNN (reset_after=True)" if gates == 3 else ""
+        raise ConveyorError(f"[import] {where}: bias: expected {[*wanted]}{more}, got {[*bias[0]]}")
+    if others and others != [shapes]:
+        raise ConveyorError(f"[import] {where}: backward_layer: expected shapes as forward, {shapes}, got {others[0]}")
+    return KINDS[int(gates)]
+
+
+def _sides(where: str, config: Config, directions: list[Arrays]) -> list[Config]:
+    """What is said of each direction."""
+    if len(directions) == 1 and "layer" not in config:
+        return [config]
+    if config.get("merge_mode") != "concat":
+        raise ConveyorError(f"[import] {where}: expected merge_mode concat, got {config.get('merge_mode')!r:.40}")
+    match [config.get("layer"), config.get("backward_layer", config.get("layer"))]:
+        case [{"config": dict() as forward}, {"config": dict() as backward}] if len(directions) == 2:
+            return [forward, backward | {"go_backwards": False}]
+    raise ConveyorError(f"[import] {where}: expected a layer of two directions in config.json and weights alike")
+
+
+def _activations(where: str, kind: str, config: Config) -> tuple[Activation, Activation]:
+    """Of the gates and of the candidate; ConveyorError for what is not to be had here."""
+    if config.get("go_backwards"):
         raise ConveyorError(
             f"[import] {where}: expected a layer that reads forwards, or Bidirectional, got go_backwards"
         )
-    if kind == "GRU" and not inner.get("reset_after", True):
+    if kind == "GRU" and not config.get("reset_after", True):
         raise ConveyorError(f"[import] {where}: expected reset_after=True, the GRU of torch and cuDNN")
-    for name in usual:
-        given = inner.get(name, usual[name])
-        if given not in ACTIVATIONS:
+    given = {"recurrent_activation": config.get("recurrent_activation", "sigmoid")} if kind != "RNN" else {}
+    given |= {"activation": config.get("activation", "tanh")}
+    for name, value in given.items():
+        if not isinstance(value, str) or value not in ACTIVATIONS:
             raise ConveyorError(
-                f"[import] {where}: {name}: expected one of {', '.join(ACTIVATIONS)}, got {given!r:.60}"
+                f"[import] {where}: {name}: expected one of {', '.join(ACTIVATIONS)}, got {value!r:.60}"
             )
-        usual[name] = ACTIVATIONS[given]
-    return usual
+    return ACTIVATIONS[given.get("recurrent_activation", "sigmoid")], ACTIVATIONS[given["activation"]]
 
 
-def _placed(where: str, kind: str, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
+def _placed(kind: str, arrays: Arrays) -> dict[str, np.ndarray]:
     """By torch's names and in its order."""
     kernel, recurrent, *bias = arrays
     order = ORDER[kind]
     found = {"weight_ih": reordered(kernel.T, order), "weight_hh": reordered(recurrent.T, order)}
     if bias:
         both = bias[0] if bias[0].ndim == 2 else np.stack([bias[0], np.zeros_like(bias[0])])
-        if both.shape != (2, kernel.shape[1]):
-            raise ConveyorError(
-                f"[import] {where}: bias: expected {[kernel.shape[1]]} or {[2, kernel.shape[1]]}, "
-                f"got {[*bias[0].shape]}"
-            )
         found |= {"bias_ih": reordered(both[0], order), "bias_hh": reordered(both[1], order)}
     return found
 
@@ -159,11 +207,12 @@ def to_bytes(layers: Layers) -> bytes:
     with h5py.File(content, "w") as file:
         file.create_group("vars")
         for name, one in layers.items():
-            if not isinstance(one, (LSTM, GRU)) and one.nonlinearity not in ("tanh", "relu"):
-                raise ConveyorError(f"[export] {name}: expected tanh or relu")
-            if getattr(one, "proj_size", 0) or getattr(one, "variant", "lstm") != "lstm":
+            if modules.cell(one) == "rnn_relu":
+                raise ConveyorError(f"[import] {name}: expected tanh, got relu: a .weights.h5 says no activations")
+            if one.proj_size or modules.cell(one) not in ("lstm", "gru", "rnn_tanh"):
                 raise ConveyorError(
-                    f"[export] {name}: expected a plain LSTM: Keras has neither projections nor variants"
+                    f"[import] {name}: expected a plain LSTM: Keras has neither projections nor variants, and a "
+                    ".weights.h5 says no activations"
                 )
             for part in range(one.num_layers):
                 _write(file, counts, one, part, name if one.num_layers == 1 else f"{name}_{part}")

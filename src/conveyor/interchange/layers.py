@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -24,6 +25,22 @@ KINDS = {4: "LSTM", 3: "GRU", 1: "RNN"}
 def read(path: Path) -> Layers:
     """The recurrent layers of a file: ONNX (.onnx), Keras 3 (.keras, .weights.h5), or a state dict of torch
     (.safetensors). ConveyorError for a file that is none of them, has none, or has one that is not to be had here."""
+    try:
+        found = _read(path)
+    except ConveyorError as error:  # may cite a name out of the file, of any characters
+        raise ConveyorError("".join(one if one.isprintable() else " " for one in str(error))) from None
+    for name, one in found.items():
+        if not name.isprintable():
+            raise ConveyorError(f"[import] {path}: {name!r}: expected a name that can be printed; rename the layer")
+        wrong = [weight for weight, values in one.state_dict().items() if not values.isfinite().all()]
+        if wrong:
+            raise ConveyorError(f"[import] {path}: {name}: {wrong[0]}: expected numbers, got NaN or infinity")
+    if not found:
+        raise ConveyorError(f"[import] {path}: expected an LSTM, a GRU or an RNN among its layers, got none")
+    return found
+
+
+def _read(path: Path) -> Layers:
     if not path.is_file():
         got = "a folder; name a file in it" if path.is_dir() else "nothing of that name; check the path"
         raise ConveyorError(f"[import] {path}: expected a file, got {got}")
@@ -31,29 +48,40 @@ def read(path: Path) -> Layers:
     if name.endswith(".onnx"):
         from conveyor.interchange import onnx_layers
 
-        found = onnx_layers.read(path)
-    elif name.endswith((".keras", ".h5")):
+        return onnx_layers.read(path)
+    if name.endswith((".keras", ".h5")):
         from conveyor.interchange import keras
 
-        found = keras.read(path)
-    elif name.endswith(".safetensors"):
+        return keras.read(path)
+    if name.endswith(".safetensors"):
         from conveyor.interchange import torch_state
 
-        found = torch_state.read(path)
-    elif name.endswith((".pt", ".pth", ".bin", ".ckpt")):
+        return torch_state.read(path)
+    if name.endswith((".pt", ".pth", ".bin", ".ckpt")):
         raise ConveyorError(
             f"[import] {path}: a file of torch.save is a program, which is not run here; write its state dict by "
             "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
         )
-    else:
-        raise ConveyorError(f"[import] {path}: expected .onnx, .keras, .weights.h5 or .safetensors")
-    for name, one in found.items():
-        wrong = [weight for weight, values in one.state_dict().items() if not values.isfinite().all()]
-        if wrong:
-            raise ConveyorError(f"[import] {path}: {name}: {wrong[0]}: expected numbers, got NaN or infinity")
-    if not found:
-        raise ConveyorError(f"[import] {path}: expected an LSTM, a GRU or an RNN among its layers, got none")
-    return found
+    raise ConveyorError(f"[import] {path}: expected .onnx, .keras, .weights.h5 or .safetensors")
+
+
+@contextmanager
+def reading(where: object, what: str) -> Iterator[None]:
+    """Around another's parser, which may raise anything: the first line of what it says, as a ConveyorError."""
+    try:
+        yield
+    except ConveyorError:
+        raise
+    except Exception as error:
+        said = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ConveyorError(f"[import] {where}: expected {what}, but {said}; export or copy it again") from None
+
+
+def distinct(name: str, n: int, found: Layers) -> str:
+    """The name, with the number n behind it where another layer has it."""
+    while name in found:
+        name = f"{name}_{n}"
+    return name
 
 
 def to_bytes(layers: Layers, kind: Literal["torch", "keras"]) -> bytes:
@@ -116,6 +144,7 @@ def described(name: str, one: Layer) -> str:
     sizes = f"{one.input_size} → {one.hidden_size}" + (f" → {one.proj_size}" if getattr(one, "proj_size", 0) else "")
     more = [f"{one.num_layers} layers"] * (one.num_layers > 1) + ["both directions"] * one.bidirectional
     more += ["without biases"] * (not one.bias) + ([_changes(variant)] if variant != "lstm" else [])
+    more += ["relu"] * (getattr(one, "nonlinearity", "tanh") == "relu")
     return f"{name}: {type(one).__name__} {', '.join([sizes, *more])}"
 
 

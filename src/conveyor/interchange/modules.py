@@ -55,7 +55,7 @@ def norm(graph: Graph, x: int, module: nn.LayerNorm) -> int:
 def recurrent(graph: Graph, x: int, module: LSTM | GRU | RNN) -> int:
     """All layers of an LSTM, GRU or RNN, as they are in evaluation."""
     variant = module._variant.in_evaluation if module._variant else None
-    name = _cell(module)
+    name = cell(module)
     D, of = 2 if module.bidirectional else 1, cell_named(name)
     rates = [float(getattr(variant, field)) for field in variant.noise] if variant else []
     for layer in range(module.num_layers):
@@ -65,7 +65,8 @@ def recurrent(graph: Graph, x: int, module: LSTM | GRU | RNN) -> int:
     return x
 
 
-def _cell(module: LSTM | GRU | RNN) -> str:
+def cell(module: LSTM | GRU | RNN) -> str:
+    """The name by which the operators know what it computes in evaluation."""
     if isinstance(module, LSTM):
         return module._cells[False]
     return "gru" if isinstance(module, GRU) else f"rnn_{module.nonlinearity}"
