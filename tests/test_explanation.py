@@ -1,15 +1,16 @@
 """What a call will run on, told before it runs."""
 
+import copy
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.func import grad, jvp, vmap
-from torch.nn.utils.rnn import pack_padded_sequence
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import conveyor
-from conveyor import _kernels, explain
+from conveyor import LSTM, _kernels, explain
 
 
 def test_each_layer_of_a_model_is_told_by_its_name() -> None:
@@ -47,6 +48,27 @@ def test_packed_sequences(dtype: torch.dtype, enforce_sorted: bool) -> None:
     packed = pack_padded_sequence(torch.randn(5, 2, 3, dtype=dtype), [5, 3], enforce_sorted=enforce_sorted)
     (call,) = explain(conveyor.LSTM(3, 8, dtype=dtype), packed)
     assert (call.path, call.dtype) == ("kernels" if dtype is torch.float32 else "equations", dtype)
+
+
+def test_a_model_that_packs_inside() -> None:
+    """It has to be run, since the shapes depend on the lengths; that changes nothing."""
+
+    class Packs(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.drop, self.lstm = nn.BatchNorm1d(3), nn.Dropout(), LSTM(3, 4)
+
+        def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+            x = self.drop(self.norm(x.transpose(1, 2)).transpose(1, 2))
+            return pad_packed_sequence(self.lstm(pack_padded_sequence(x, lengths, enforce_sorted=False))[0])[0]
+
+    model, x = Packs(), torch.randn(6, 2, 3)
+    before, drawn = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    (call,) = explain(model, x, torch.tensor([2, 6]))
+    assert (call.module, call.path) == ("lstm", "kernels")
+    assert torch.equal(torch.get_rng_state(), drawn)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
 
 
 @pytest.mark.parametrize("lengths", [[5, 3], torch.tensor([5, 3])], ids=["list", "tensor"])

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+from torch.func import functional_call
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils._pytree import tree_map
 
@@ -52,7 +53,8 @@ def explain(module: nn.Module, *args: Any, **kwargs: Any) -> Explanation:
     """Tell how `module(*args, **kwargs)` will be computed: by the kernels or the equations, and why.
 
     Takes any module with Conveyor's layers inside. Nothing is computed: shapes alone go through the module, with
-    gradients on or off, autocast and derivatives as where it is called.
+    gradients on or off, autocast and derivatives as where it is called. Only where shapes depend on values, as those of
+    a sequence that is packed inside, is the module run; it stays as it was.
 
     >>> from conveyor import LSTM
     >>> (call,) = explain(LSTM(3, 4, dtype=torch.float64), torch.randn(5, 2, 3, dtype=torch.float64))
@@ -71,9 +73,17 @@ def explain(module: nn.Module, *args: Any, **kwargs: Any) -> Explanation:
 
     if not isinstance(module, nn.Module):
         raise TypeError(f"[explain] module: expected a torch.nn.Module, got {type(module).__name__}")
-    with _Places(module, where), ops.watching(watch), FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        fake = tree_map(partial(_shape, mode), (args, kwargs), is_leaf=lambda part: isinstance(part, PackedSequence))
-        module(*fake[0], **fake[1])
+    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}  # which a call may change
+    with _Places(module, where), ops.watching(watch):
+        try:
+            with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+                of_shapes = partial(_shape, mode)
+                fake = tree_map(of_shapes, (args, kwargs), is_leaf=lambda part: isinstance(part, PackedSequence))
+                functional_call(module, buffers, *fake)
+        except (DynamicOutputShapeException, DataDependentOutputException):
+            calls.clear()
+            with torch.random.fork_rng(devices=[]):
+                functional_call(module, buffers, args, kwargs)
     return calls
 
 
