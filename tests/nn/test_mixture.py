@@ -80,4 +80,6 @@ def test_draws_are_those_of_the_density() -> None:
     assert calm[:, :2].std(0).max() < drawn[:, :2].std(0).min() + 1
     with torch.no_grad():
         assert head.nats(features, calm).mean() < head.nats(features, drawn).mean()
+        shaken = head.sample(features, bias=9.0, least=0.5)
     assert math.isfinite(float(calm.sum()))
+    assert shaken[:, :2].std(0).min() > 0.49

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils._pytree import tree_leaves
 
 from conveyor.data import ink
 from conveyor.data.records import BadRecords
@@ -62,6 +63,27 @@ def test_the_loss_is_that_of_points_one_after_another(config: task.Config) -> No
                 total += float(network.pen.nats(features, point))
     sums = task.loss(config, network, batch, None).sums
     assert float(sums["nats"]) == pytest.approx(total, rel=1e-3, abs=0.05)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_pieces_one_behind_another_are_the_lines(config: task.Config, count: int) -> None:
+    """The loss of all pieces is that of the whole, and every point is in one; so too of lines of a single point."""
+    model, lines = taught(config, 1), task.read(config).valid
+    pieces = task.Pieces(lines, count)
+    carried, found = None, {"nats": 0.0, "lines": 0.0, "points": 0}
+    assert len(pieces) == count * len(lines)
+    for index in range(count):
+        outcome = task.loss(config, model.network, pieces.batch(0, index), carried)
+        carried = outcome.carried
+        assert not any(part.requires_grad for part in tree_leaves(carried))
+        found = {name: value + float(outcome.sums[name]) for name, value in found.items()}
+    whole = task.loss(config, model.network, lines.batch(0, 0), carried).sums
+    assert found == pytest.approx({name: float(value) for name, value in whole.items()}, rel=1e-4)
+    dots = task.Coder(config, model.facts).batches([ink.Ink("", np.zeros((1, 3)), "v", "", "")], BadRecords(False))
+    for index in range(count):
+        outcome = task.loss(config, model.network, task.Pieces(dots, count).batch(0, index), None)
+        assert outcome.sums["points"] == (index == 0)
+        outcome.loss.backward()
 
 
 def test_written_lines(config: task.Config, tmp_path: Path) -> None:

@@ -109,8 +109,8 @@ class PenMixture(nn.Module):
         nats: Tensor = of_end - (pen.weights + each).logsumexp(-1)
         return nats
 
-    def sample(self, features: Tensor, bias: float = 0.0) -> Tensor:
-        """A draw [..., 3]; with a bias from its likelier parts."""
+    def sample(self, features: Tensor, bias: float = 0.0, least: float = 0.0) -> Tensor:
+        """A draw [..., 3]; with a bias from its likelier parts, whose deviations are `least` at least."""
         pen = self(features)
         which = torch.distributions.Categorical(logits=pen.weights * (1 + bias)).sample()[..., None]
         pair = which[..., None].expand(*which.shape, 2)
@@ -118,5 +118,5 @@ class PenMixture(nn.Module):
         rho = pen.turn.gather(-1, which).squeeze(-1).tanh()
         a, b = torch.randn_like(mean).unbind(-1)
         both = torch.stack([a, rho * a + (1 - rho.square()).clamp_min(0).sqrt() * b], -1)
-        place = mean + (log - bias).exp() * both
+        place = mean + (log - bias).exp().clamp_min(least) * both
         return torch.cat([place, torch.bernoulli(pen.end.sigmoid())[..., None]], -1)

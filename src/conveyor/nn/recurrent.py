@@ -69,7 +69,11 @@ class Recurrent(nn.Module):
     def all_weights(self) -> list[list[Tensor]]:
         """The parameters of each layer and direction, in torch's order."""
         # By name at every call: parametrizations, functional_call and assignment change what stands there.
-        return [[getattr(self, weight.name) for weight in part] for part in self._weights]
+        own: dict[str, Any] = self._parameters
+        return [
+            [own[weight.name] if weight.name in own else getattr(self, weight.name) for weight in part]
+            for part in self._weights
+        ]
 
     def _run(
         self, cell: str, input: Tensor | PackedSequence, states: States, lengths: Lengths, resets: Tensor | None,

@@ -17,7 +17,7 @@ from conveyor.ops.cells import by_direction, cell_named
 from conveyor.ops.fallback import by_equations, transformed
 from conveyor.ops.operators import Gradients, Results, backward, forward, library
 
-PLAIN = (Tensor, torch.nn.Parameter, type(None))
+PLAIN = {Tensor, torch.nn.Parameter, type(None)}
 
 
 class Arguments(NamedTuple):
@@ -63,7 +63,9 @@ def recurrent_backward(
     """Its gradients, as the operator gives them, differentiable by every means."""
     if not _by_function():
         name, input, h_0, c_0, weights, *others = arguments
-        unwatched = _unwatched((*cotangents, *arguments.tensors, *kept))
+        unwatched = _unwatched((*cotangents, *arguments.tensors, *kept)) and not any(
+            t is not None and is_legacy_batchedtensor(t) for t in cotangents
+        )
         operator: Any = backward if unwatched else torch.ops.conveyor.recurrent_backward
         found: Gradients = operator(name, *cotangents, input, h_0, c_0, weights, *kept, *others, *wanted)
         return found
@@ -95,7 +97,7 @@ def _unwatched(tensors: Sequence[Tensor | None]) -> bool:
         or torch._C._functorch.peek_interpreter_stack() is not None
         or torch._C._len_torch_dispatch_stack()
         or torch._C._autograd._profiler_enabled()
-        or any(type(t) not in PLAIN or (t is not None and is_legacy_batchedtensor(t)) for t in tensors)
+        or not PLAIN.issuperset(map(type, tensors))
     )
 
 

@@ -48,7 +48,7 @@ def _fake(like: Tensor, *shape: int) -> Tensor:
 def _empty(like: Tensor, *shape: int) -> Tensor:
     """A tensor to fill; a large one in memory that an earlier one had, whose pages need not be fetched again."""
     if math.prod(shape) < LARGE:
-        return like.new_empty(shape)
+        return torch.empty(shape, dtype=like.dtype)
     large: Tensor = _kernels.empty(shape, like.dtype is torch.bfloat16)
     return large
 
@@ -70,7 +70,7 @@ def results(
         belts = empty(c_0, D, T, B, H)
     else:  # as many as kernels/lanes.hpp says, not all of them used
         belts = c_0.new_zeros(D, T // every + 1 if lengths is None else 2 * T // every + 2, B, H + seen)
-    return output, h_0.new_empty(h_0.shape), c_0.new_empty(c_0.shape), gates, belts
+    return output, empty(h_0, *h_0.shape), empty(c_0, *c_0.shape), gates, belts
 
 
 def gradients(
