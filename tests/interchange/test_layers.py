@@ -329,6 +329,16 @@ def test_the_command_line(x: np.ndarray, tmp_path: Path, capsys: pytest.CaptureF
     assert len(layers.read(tmp_path / "k.weights.h5")) == 2
 
 
+def test_a_weights_file_of_keras_has_its_layers_in_their_order(tmp_path: Path) -> None:
+    """2 before 10; between layers of different kinds it says none."""
+    path = tmp_path / "x.weights.h5"
+    path.write_bytes(layers.to_bytes({f"l{n}": LSTM(4, 4) for n in range(12)}, "keras"))
+    assert [*layers.read(path)] == [f"l{n}" for n in range(12)]
+    path.write_bytes(layers.to_bytes({"a": LSTM(4, 4), "b": GRU(4, 4)}, "keras"))
+    with pytest.raises(ConveyorError, match=r"says no order between GRU and LSTM; give the \.keras file"):
+        layers.ordered(path, layers.read(path))
+
+
 MISTAKES: list[tuple[str, bytes, str]] = [
     ("none.onnx", b"", "expected a file, got nothing of that name; check the path"),
     (".", b"", "expected a file, got a folder; name a file in it"),

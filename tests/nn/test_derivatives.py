@@ -1,12 +1,14 @@
 """Derivatives of every kind through the public modules: finite differences in float64, and torch.func."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import product
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import save_on_cpu
 from torch.func import functional_call, grad, jvp, stack_module_state, vmap
 
 from conveyor.nn import GRU, LSTM, RNN
@@ -107,14 +109,16 @@ def test_an_ensemble_in_one_call(make: Any, names: list[str], agree: Agree) -> N
     assert not torch.allclose(outputs[0], outputs[1])
 
 
-def test_a_gradient_penalty(make: Any, agree: Agree) -> None:
+@pytest.mark.parametrize("hooks", [nullcontext, save_on_cpu], ids=["plain", "under hooks of saved tensors"])
+def test_a_gradient_penalty(hooks: Any, make: Any, agree: Agree) -> None:
     found = []
     for module, dtype in zip(make(3, 4, num_layers=2, bidirectional=True), (torch.float32, torch.float64), strict=True):
         module.to(dtype)
         generator = torch.Generator().manual_seed(1)
         input = torch.randn(5, B, 3, generator=generator).to(dtype).requires_grad_()
-        slope = torch.autograd.grad(module(input)[0].square().sum(), input, create_graph=True)[0]
-        found.append(torch.autograd.grad((slope.norm() - 1).square(), [input, *module.parameters()]))
+        with hooks():
+            slope = torch.autograd.grad(module(input)[0].square().sum(), input, create_graph=True)[0]
+            found.append(torch.autograd.grad((slope.norm() - 1).square(), [input, *module.parameters()]))
     for mine, witness in zip(*found, strict=True):
         agree(mine, witness)
 

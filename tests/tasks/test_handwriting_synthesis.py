@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from torch.utils._pytree import tree_leaves
 
+from conveyor.cli import main
 from conveyor.data import ink
 from conveyor.data.records import BadRecords
 from conveyor.errors import ConveyorError
@@ -83,7 +85,20 @@ def test_pieces_one_behind_another_are_the_lines(config: task.Config, count: int
     for index in range(count):
         outcome = task.loss(config, model.network, task.Pieces(dots, count).batch(0, index), None)
         assert outcome.sums["points"] == (index == 0)
+        assert outcome.weight == 1
+        assert np.isfinite(float(task.scores(outcome.sums)["nats_per_point"]))
         outcome.loss.backward()
+
+
+def test_it_goes_on_between_two_pieces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As if it had never stopped; what is carried lies in the checkpoint."""
+    for run, steps in (("one", "7"), ("two", "4")):
+        command = ["train", "handwriting-synthesis", "--smoke", "--pieces", "3", "--threads", "1"]
+        assert main([*command, "--max-steps", steps, "--run", str(tmp_path / run)]) == 0
+    assert main(["train", "handwriting-synthesis", "--resume", str(tmp_path / "two"), "--max-steps", "7"]) == 0
+    one, two = (load_file(tmp_path / run / "model.safetensors") for run in ("one", "two"))
+    for name, weight in one.items():
+        assert torch.equal(weight, two[name])
 
 
 def test_written_lines(config: task.Config, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def run(args: list[str]) -> None:
         return
     note = ""
     if asked.to == "bundle":
-        content = _bundle(Path(args[0]), layers.chained(found), asked.weights)
+        content = _bundle(Path(args[0]), layers.chained(layers.ordered(Path(args[0]), found)), asked.weights)
     else:
         content = layers.to_bytes(found, asked.to)
         note = _note(found) if asked.to == "torch" else ""

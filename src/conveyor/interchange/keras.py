@@ -19,7 +19,18 @@ import numpy as np
 
 from conveyor.errors import ConveyorError
 from conveyor.interchange import modules
-from conveyor.interchange.layers import KINDS, Layer, Layers, activated, as_array, distinct, layer, reading, reordered
+from conveyor.interchange.layers import (
+    KINDS,
+    Layer,
+    Layers,
+    activated,
+    as_array,
+    distinct,
+    layer,
+    natural,
+    reading,
+    reordered,
+)
 from conveyor.nn import GRU, LSTM
 from conveyor.variant import Activation
 
@@ -95,7 +106,7 @@ def _cells(path: Path, file: h5py.File, size: int) -> Iterator[tuple[str, list[A
     """The name of each layer, and the arrays of its directions."""
     places: list[str] = []
     file.visit(lambda name: places.append(name) if name.endswith("cell/vars") and "0" in file[name] else None)
-    for cell in places:
+    for cell in sorted(places, key=natural):
         place = cell.removesuffix("/cell/vars")
         if place.endswith("backward_layer"):
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -123,6 +124,22 @@ def layer(
     }
     found.load_state_dict(state)
     return found.eval()
+
+
+def natural(name: str) -> str:
+    """By which 2 comes before 10, where a file has its names in no order."""
+    return re.sub("[0-9]+", lambda number: number[0].zfill(9), name)
+
+
+def ordered(path: Path, layers: Layers) -> Layers:
+    """The layers, if the file says in which order they are: `.weights.h5` counts those of each kind alone."""
+    kinds = {"Bidirectional" if one.bidirectional else type(one).__name__ for one in layers.values()}
+    if path.name.lower().endswith(".h5") and len(kinds) > 1:
+        raise ConveyorError(
+            f"[import] {path}: expected layers of one kind, since .weights.h5 says no order between "
+            f"{' and '.join(sorted(kinds))}; give the .keras file"
+        )
+    return layers
 
 
 def chained(layers: Layers) -> list[Layer]:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from conveyor.errors import ConveyorError
 from conveyor.interchange import modules
-from conveyor.interchange.layers import KINDS, Layer, Layers, distinct, reading
+from conveyor.interchange.layers import KINDS, Layer, Layers, distinct, natural, reading
 from conveyor.nn import GRU, LSTM, RNN
 from conveyor.variant import Variant
 
@@ -45,16 +45,11 @@ def read(path: Path) -> Layers:
         raise ConveyorError(f"[import] {path}: metadata: {CELLS}: expected an object of texts, got {cells!r:.60}")
     found: Layers = {}
     places = {name: n for n, name in enumerate(cells)}
-    for prefix in sorted(weights, key=lambda prefix: (places.get(prefix[:-1], len(places)), _natural(prefix))):
+    for prefix in sorted(weights, key=lambda prefix: (places.get(prefix[:-1], len(places)), natural(prefix))):
         name = prefix[:-1] or "lstm"
         one = _layer(f"{path}: {prefix[:-1] or 'the layer'}", weights[prefix], cells.get(name))
         found[distinct(name, len(found), found)] = one
     return found
-
-
-def _natural(name: str) -> str:
-    """By which 2 comes before 10: the tensors of a file are in no order."""
-    return re.sub("[0-9]+", lambda number: number[0].zfill(9), name)
 
 
 def _layer(where: str, weights: dict[str, Tensor], cell: str | None) -> Layer:

@@ -89,9 +89,9 @@ class WindowLSTM(nn.Module):
             sizes = (given.shape[2], given.shape[1], self.window.components)
             nothing = x.new_zeros(B, self.cell.hidden_size)
             state = nothing, nothing, Window(*(x.new_zeros(B, n) for n in sizes))
-        h, c, window = state
+        h, c, (seen, _, places) = state
         hidden, values, weights, c, places = _Loop.apply(
-            of_x, rest, *self.window.output.parameters(), h, c, window.values, window.places, given, there,
+            of_x, rest, *self.window.output.parameters(), h, c, seen, places, given, there,
             self.window.speed,
         )  # fmt: skip
         return hidden, values, weights, (hidden[-1], c, Window(values[-1], weights[-1], places))

@@ -7,7 +7,7 @@ import base64
 import hmac
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -67,20 +67,24 @@ class Service:
 
         def handle_exit(*arguments: Any) -> None:
             if self.loop and not self.draining:
-                self.draining = asyncio.run_coroutine_threadsafe(self.drain(lambda: plain(*arguments)), self.loop)
+                self.draining = asyncio.run_coroutine_threadsafe(drained(*arguments), self.loop)
             else:  # told twice
+                plain(*arguments)
+
+        async def drained(*arguments: Any) -> None:
+            await self.drain()
+            if not server.should_exit:
                 plain(*arguments)
 
         server.handle_exit = handle_exit
 
-    async def drain(self, then: Callable[[], None] = lambda: None) -> None:
+    async def drain(self) -> None:
         """Take no more, and end the streams behind the message that each is at."""
         self.going.set()
         for task in self.receiving:
             task.cancel()
         if self.open:
             await asyncio.wait(self.open, timeout=self.limits.slow)
-        then()
 
     @asynccontextmanager
     async def _life(self, app: Starlette) -> AsyncIterator[None]:

@@ -308,13 +308,13 @@ def loss(config: Config, network: Any, batch: Batch, carried: State | None) -> O
     there = torch.arange(len(batch.points))[:, None] < batch.lengths
     nats = network.pen.nats(features[there].float(), batch.points[there]).sum()
     lines, points = len(batch.lengths) / batch.pieces, int(batch.lengths.sum())
-    sums = {"nats": nats.detach().double(), "lines": lines, "points": points}
-    return Outcome(nats / max(points, 1), points, sums, tree_map(Tensor.detach, state))
+    sums, weight = {"nats": nats.detach().double(), "lines": lines, "points": points}, max(points, 1)
+    return Outcome(nats / weight, weight, sums, tree_map(Tensor.detach, state))
 
 
 def scores(sums: dict[str, Any]) -> dict[str, float]:
     """Nats a line, and a point."""
-    return {"loss": sums["nats"] / sums["lines"], "nats_per_point": sums["nats"] / sums["points"]}
+    return {"loss": sums["nats"] / sums["lines"], "nats_per_point": sums["nats"] / max(sums["points"], 1)}
 
 
 # Writing
