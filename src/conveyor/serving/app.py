@@ -227,8 +227,9 @@ class Service:
 
     async def _wait(self, seconds: float) -> None:
         """Let the others go first; not at the end."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self.going.wait(), seconds)
+        if seconds:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.going.wait(), seconds)
 
     def _command(self, text: str | None, stream: int) -> str | None:
         """What a stream may ask besides: {"reset": true}, {"state": null} for its state, {"state": "…"} to set it."""
