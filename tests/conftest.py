@@ -1,6 +1,7 @@
 """What tests all over the house need."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -8,6 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+
+# A job in the background of a script ignores Ctrl-C, and so would every command that a test starts and ends by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TOLERANCE = {  # largest error over largest magnitude, of one tensor
     torch.float64: 1e-12,  # the same sums of some hundred terms in another order, each rounded to 1e-16
