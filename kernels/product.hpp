@@ -13,16 +13,19 @@ namespace CONVEYOR_ISA {
 // sums[r][p][g] += sum over k of a[r][k] panel[p][k][g], one word of each row.
 template <int R, int P, int G, class Word>
 CONVEYOR_INLINE void add_products(Vec (&sums)[R][P][G], const Word (&a)[R], const float* const (&panels)[P]) {
+  constexpr int held = kAccumulators >= 24 ? G : 1;  // columns in registers beside the sums, of which 12 leave few
 #pragma GCC unroll 4
-  for (int p = 0; p < P; ++p) {
-    Vec column[G];
+  for (int p = 0; p < P; ++p)
 #pragma GCC unroll 4
-    for (int g = 0; g < G; ++g) column[g] = load(panels[p] + g * V);
+    for (int first = 0; first < G; first += held) {
+      Vec column[held];
+#pragma GCC unroll 4
+      for (int g = 0; g < held; ++g) column[g] = load(panels[p] + (first + g) * V);
 #pragma GCC unroll 6
-    for (int r = 0; r < R; ++r)
+      for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-      for (int g = 0; g < G; ++g) sums[r][p][g] = multiply_add(sums[r][p][g], a[r], column[g]);
-  }
+        for (int g = 0; g < held; ++g) sums[r][p][first + g] = multiply_add(sums[r][p][first + g], a[r], column[g]);
+    }
 }
 
 template <int R, int P, int G>

@@ -26,7 +26,7 @@ namespace CONVEYOR_ISA {
 #if defined(__AVX512F__)
 constexpr int V = 16, kAccumulators = 24;
 #elif defined(__AVX2__)
-constexpr int V = 8, kAccumulators = 8;
+constexpr int V = 8, kAccumulators = 12;
 #elif defined(CONVEYOR_NEON)
 constexpr int V = 4, kAccumulators = 24;
 #else
