@@ -178,17 +178,18 @@ class BackwardPass {
     at.dcells[n] = f.dcells ? f.dcells + place : nullptr;
     at.carry[n] = !cut ? carry + l * H : Cell::kBelt && given && f.dc_n ? f.dc_n + b * H : no_carry;
     at.carry_before[n] = step.first && carry_0 ? carry_0 + b * H : carry + l * H;
+    at.noise[n] = f.noise.data ? f.noise.at(step.t, b) : nullptr;
+    at.dnoise[n] = f.dnoise ? f.dnoise + place * cell.noise() : nullptr;
   }
 
   void place_by_row(const Place& step, long tick, long p, long l, const Segment& segment) const {
     const long n = turn(p) + l, b = step.row, k = rows.base[p] + l;
     const bool cut = places.cut(step);
-    by_row.noise[n] = f.noise.data ? f.noise.at(step.t, b) : nullptr;
-    by_row.noise_after[n] = f.noise.data && !cut ? f.noise.at(places.time_of(b, step.step + 1), b) : by_row.noise[n];
+    by_row.noise_after[n] = f.noise.data && !cut ? f.noise.at(places.time_of(b, step.step + 1), b) : at.noise[n];
     by_row.flags[n] = {cut, step.first && f.dh_0 ? dh_first + b * P : nullptr};
     if (!cell.feeds()) return;
     E* const row = by_row.fed + k * R;
-    cell.feed(row, rows.h_before[k], by_row.noise[n], P);
+    cell.feed(row, rows.h_before[k], at.noise[n], P);
     if (R > P) place_seen(step, tick, k, l, segment, row + P);
     rows.h_before[k] = row;
   }
@@ -233,7 +234,7 @@ class BackwardPass {
                        load(by_row.dfed + l * R + u, some) * cell.factor(by_row.noise_after[n], kDropsHidden, u, some));
       if (cell.keeps_output()) {
         if (!ends.cut) d += load(by_row.carry_h + l * P + u, some);
-        const Vec m = cell.stays(by_row.noise[n], kKeepsOutput, u, some);
+        const Vec m = cell.stays(at.noise[n], kKeepsOutput, u, some);
         store((ends.first ? ends.first : by_row.carry_h + l * P) + u, m * d, some);
         d *= 1.0f - m;
       }
@@ -246,10 +247,10 @@ class BackwardPass {
 
   void cell_row(long n, long k, long l) const {
     const float* const dseen_n = at.dh_n[n] ? at.dh_n[n] + P : nullptr;
-    cell.backward(RowBackward<E>{at.gates[n], at.c_before[n], by_row.noise[n], by_row.dh + l * H,
-                                 by_row.dfed + l * R + P, dseen_n, at.dgates[n], at.dcells[n], at.carry[n],
-                                 at.carry_before[n], slot(k), projects ? of_block.shown + k * H : nullptr,
-                                 of_block.own + k * cell.own(), by_row.scratch + l * cell.scratch()},
+    cell.backward(RowBackward<E>{at.gates[n], at.c_before[n], at.noise[n], by_row.dh + l * H, by_row.dfed + l * R + P,
+                                 dseen_n, at.dgates[n], at.dcells[n], at.carry[n], at.carry_before[n], slot(k),
+                                 projects ? of_block.shown + k * H : nullptr, of_block.own + k * cell.own(),
+                                 by_row.scratch + l * cell.scratch()},
                   f.weights.vectors);
   }
 
@@ -266,6 +267,8 @@ class BackwardPass {
                                at.dcells + n,
                                at.carry + n,
                                at.carry_before + n,
+                               at.noise + n,
+                               at.dnoise + n,
                                slot(k),
                                projects ? of_block.shown + k * H : nullptr};
     if constexpr (Cell::kBelt)
@@ -372,6 +375,7 @@ class BackwardPass {
     for (long t = sizes.lanes.length[b]; t < sizes.T; ++t) {
       if (f.dx.data && !f.adds_dx) clear(f.dx.at(t, b), sizes.I);
       if (f.dsums) clear(f.dsums + (t * sizes.B + b) * S, S);
+      if (f.dnoise) clear(f.dnoise + (t * sizes.B + b) * cell.noise() * H, cell.noise() * H);
     }
   }
 

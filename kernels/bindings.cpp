@@ -113,7 +113,7 @@ void backward(const std::string& cell, const std::vector<float>& options, const 
               const Maybe<Array<const E>>& dy, const Maybe<Input>& dh_n, const Maybe<Input>& dc_n,
               const Maybe<Input>& dgates, const Maybe<Input>& dcells, const Maybe<Array<E>>& dx,
               const Maybe<Output>& dh_0, const Maybe<Output>& dc_0, const std::vector<Output>& dweights,
-              const Maybe<Output>& dsums, const Maybe<Array<const std::int64_t>>& lengths,
+              const Maybe<Output>& dsums, const Maybe<Output>& dnoise, const Maybe<Array<const std::int64_t>>& lengths,
               const Maybe<Array<const bool>>& resets, long every, bool alone, int threads) {
   const Which which(cell, options);
   const Layer<E> layer(cell, which, x, h_0, weights, {lengths, resets, every, alone});
@@ -133,7 +133,7 @@ void backward(const std::string& cell, const std::vector<float>& options, const 
               *all_dcells = whole("dcells", dcells, layer.cells());
   const float *last_dh = whole("dh_n", dh_n, layer.outputs()), *last_dc = whole("dc_n", dc_n, layer.states());
   float *first_dh = whole("dh_0", dh_0, layer.outputs()), *first_dc = whole("dc_0", dc_0, layer.states());
-  float* all_dsums = whole("dsums", dsums, layer.sums());
+  float *all_dsums = whole("dsums", dsums, layer.sums()), *all_dnoise = whole("dnoise", dnoise, layer.noises());
   std::vector<Backward<E>> directions;
   for (long d = 0; d < layer.D; ++d) {
     float* const* own = dw.data() + d * 6;
@@ -163,7 +163,8 @@ void backward(const std::string& cell, const std::vector<float>& options, const 
                           own[2],
                           own[3],
                           own[5],
-                          part(all_dsums, d, T * B * layer.widths.sums)});
+                          part(all_dsums, d, T * B * layer.widths.sums),
+                          part(all_dnoise, d, T * B * layer.widths.noise * H)});
   }
   const nb::gil_scoped_release released;
   const int count = static_cast<int>(layer.D);
@@ -244,8 +245,8 @@ NB_MODULE(_kernels, m) {
     m.def(backward_name, &backward<E>, nb::arg("cell"), nb::arg("options"), given("x"), given("h_0"), maybe("c_0"),
           given("weights"), maybe("noise"), given("y"), maybe("gates"), maybe("cells"), maybe("dy"), maybe("dh_n"),
           maybe("dc_n"), maybe("dgates"), maybe("dcells"), maybe("dx"), maybe("dh_0"), maybe("dc_0"), given("dweights"),
-          maybe("dsums"), maybe("lengths"), maybe("resets"), nb::arg("every"), nb::arg("alone"), nb::arg("threads"),
-          "Its gradients, as `forward` left gates and cells.");
+          maybe("dsums"), maybe("dnoise"), maybe("lengths"), maybe("resets"), nb::arg("every"), nb::arg("alone"),
+          nb::arg("threads"), "Its gradients, as `forward` left gates and cells.");
   };
   bind(float{}, "forward", "backward");
   bind(bf16{}, "forward_bfloat16", "backward_bfloat16");

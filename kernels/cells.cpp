@@ -1,6 +1,7 @@
 // The kernels of one instruction set: compiled once for each.
 #include "directions.hpp"
 #include "rows.hpp"
+#include "tangent.hpp"
 
 namespace conveyor {
 namespace CONVEYOR_ISA {
@@ -17,6 +18,7 @@ Widths widths(Cell cell, const float* options, long H, long P) {
     case Cell::rnn_tanh:
     case Cell::rnn_relu: return widths_of(RnnCell<false>(options, H), P);
     case Cell::lstm_variant: return widths_of(VariantCell(options, H), P);
+    case Cell::lstm_tangent: return widths_of(LstmTangent(options, H), P);
     default: return widths_of(LstmCell(options, H), P);
   }
 }
@@ -34,6 +36,9 @@ auto with_cell(Cell cell, const Use& use) {
     case Cell::rnn_tanh: return use(static_cast<Pass<RnnCell<false>, E>*>(nullptr));
     case Cell::rnn_relu: return use(static_cast<Pass<RnnCell<true>, E>*>(nullptr));
     case Cell::lstm_variant: return use(static_cast<Pass<VariantCell, E>*>(nullptr));
+    case Cell::lstm_tangent:
+      if constexpr (std::is_same_v<E, float>) return use(static_cast<Pass<LstmTangent, E>*>(nullptr));
+      [[fallthrough]];
     default: return use(static_cast<Pass<LstmCell, E>*>(nullptr));
   }
 }

@@ -41,6 +41,7 @@ class ForwardPass {
         y(space.take<E*>(2 * L)),
         c(space.take<float*>(2 * L)),
         gates(space.take<float*>(2 * L)),
+        noise(space.take<const float*>(2 * L)),
         by_row(space, cell, L, R),
         kept{sizes, places, cell.kept() * H, H + R - P, f.gates, f.cells, f.c_n, f.c_0, c_zeros} {}
 
@@ -226,6 +227,7 @@ class ForwardPass {
       h[n] = f.weights.w_hr || segment.gates ? hidden + l * H : y[n];
       c[n] = kept.c(at, tick, l, segment);
       gates[n] = kept.gates(at, tick, l, segment);
+      noise[n] = f.noise.data ? f.noise.at(at.t, at.row) : nullptr;
       if constexpr (Cell::kByRow) place_by_row(at, tick, l, segment);
     }
     if (starts_ahead(tick, segment)) place_ahead(tick, next_ahead(tick, segment), mine);
@@ -235,7 +237,6 @@ class ForwardPass {
     const long n = turn(tick) + l;
     if (!gates[n]) gates[n] = by_row.gates + l * kept.kept;
     by_row.y_before[n] = h_before[n];
-    by_row.noise[n] = f.noise.data ? f.noise.at(at.t, at.row) : nullptr;
     by_row.tail[n] = R > P && at.last && !segment.gates ? f.h_n + at.row * R + P : nullptr;
     if (!cell.feeds()) return;
     E* const fed = by_row.fed + l * R;
@@ -243,7 +244,7 @@ class ForwardPass {
       copy(fed + P, h_before[n] + P, R - P);
     else if (segment.gates && tick == segment.from)
       convert(fed + P, kept.belt(tick, l) + H, R - P);
-    cell.feed(fed, h_before[n], by_row.noise[n], P);
+    cell.feed(fed, h_before[n], noise[n], P);
     h_before[n] = fed;
   }
 
@@ -281,7 +282,8 @@ class ForwardPass {
   // sums = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh, and the cell's own part.
   void step(long tick, const Segment& segment, const Packed& weights, const Share& mine) const {
     const long n = turn(tick), end = least(mine.l1, places.active(tick));
-    const ForwardStep<E> at{h_before + n, c_before + n, c + n, h + n, f.gates || segment.gates ? gates + n : nullptr};
+    const ForwardStep<E> at{h_before + n, c_before + n, c + n, h + n, f.gates || segment.gates ? gates + n : nullptr,
+                            noise + n};
     const Term<E> terms[] = {{Left<E>(x + n), sizes.I, weights.w_ih, weights.start},
                              {Left<E>(h_before + n), R, weights.w_hh, weights.start}};
     if constexpr (Cell::kByRow)
@@ -328,9 +330,8 @@ class ForwardPass {
       const long n = turn(tick) + l;
       float* const x_sums = apart(cell) ? projected + (l * ahead + p) * layout.n : nullptr;
       float* const h_sums = by_row.h_sums + l * layout.n;
-      cell.forward(
-          RowForward<E>{x_sums, h_sums, bias, by_row.y_before[n], c_before[n], by_row.noise[n], gates[n], c[n], h[n]},
-          f.weights.vectors);
+      cell.forward(RowForward<E>{x_sums, h_sums, bias, by_row.y_before[n], c_before[n], noise[n], gates[n], c[n], h[n]},
+                   f.weights.vectors);
       if (R == P) continue;
       cell.see(by_row.fed + l * R + P, gates[n]);
       if (by_row.tail[n]) copy(by_row.tail[n], by_row.fed + l * R + P, R - P);
@@ -385,6 +386,7 @@ class ForwardPass {
   const float** c_before;
   E **h, **y;
   float **c, **gates;
+  const float** noise;
   const RowTables<Cell, E> by_row;
   const Kept<Cell> kept;
 };

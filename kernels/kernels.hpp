@@ -8,7 +8,7 @@
 
 namespace conveyor {
 
-enum class Cell { lstm, lstm_variant, gru, rnn_tanh, rnn_relu };
+enum class Cell { lstm, lstm_variant, lstm_tangent, gru, rnn_tanh, rnn_relu };
 
 // The widths of a cell of H units whose output has P features.
 struct Widths {
@@ -18,7 +18,7 @@ struct Widths {
                  // recurrent term; of a normalised LSTM its sums
   long vectors;  // N: weights of a variant's own that stand in no product
   long sums;     // S: gradients a step of the sums
-  long noise;    // random factors a unit and step
+  long noise;    // values a unit and step that are given: random factors, or of a tangent the step it is of
 };
 
 // A whole number of -127 to 127, or the same with 128 added.
@@ -81,7 +81,7 @@ struct Forward {
   Sizes sizes;
   Weights weights;
   Rows<const E> x;          // [T, B, I]
-  Rows<const float> noise;  // [T, B, noise H], of a variant
+  Rows<const float> noise;  // [T, B, noise H], of a variant or tangent
   const E* h_0;             // [B, R]
   const float* c_0;         // [B, H], of a cell with a belt
   Rows<E> y;                // [T, B, P]
@@ -113,6 +113,7 @@ struct Backward {
   float *db_ih, *db_hh;          // [G H]; null, both: not wanted
   float* dvectors;               // [N]; null: not wanted
   float* dsums;                  // [T, B, S] gradients of the pre-activations; null: not wanted
+  float* dnoise;                 // [T, B, noise, H], of a tangent; null: not wanted
 };
 
 template <class E>

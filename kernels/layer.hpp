@@ -66,11 +66,12 @@ Rows<Float> rows(const char* name, const Maybe<Array<Float>>& array, const std::
 inline Cell cell_named(const std::string& name) {
   if (name == "lstm") return Cell::lstm;
   if (name == "lstm variant") return Cell::lstm_variant;
+  if (name == "lstm tangent") return Cell::lstm_tangent;
   if (name == "gru") return Cell::gru;
   if (name == "rnn_tanh") return Cell::rnn_tanh;
   if (name == "rnn_relu") return Cell::rnn_relu;
   throw nb::value_error(
-      ("[kernels] cell: expected lstm, lstm variant, gru, rnn_tanh or rnn_relu, got " + name).c_str());
+      ("[kernels] cell: expected lstm, lstm variant, lstm tangent, gru, rnn_tanh or rnn_relu, got " + name).c_str());
 }
 
 // Which steps there are: lengths [B] or null, resets [T, B] or null; every so many ticks the belt is kept; whether a
@@ -124,13 +125,14 @@ struct Layer {
         H(units(which, weights)),
         P(projected ? dimension("w_hr", weights[static_cast<size_t>(2 + 2 * biased)], 0, 2) : H),
         widths(which.widths(H, P)),
-        belt(cell == Cell::lstm || cell == Cell::lstm_variant),
+        belt(cell == Cell::lstm || cell == Cell::lstm_variant || cell == Cell::lstm_tangent),
         plan(lengths_of(name, steps.lengths), T, B, kernels().lanes),
         resets(whole("resets", steps.resets, {T, B})),
         every(steps.every),
         belts(LanePlan::belts(T, every, !steps.lengths)),
         alone(steps.alone) {
     if (projected && !belt) refuse("w_hr", "expected a projection of the lstm alone, got one of " + name);
+    if (cell == Cell::lstm_tangent && sizeof(E) != sizeof(float)) refuse("x", "expected float32 of " + name);
     if (every < 1) refuse("every", "expected 1 or more, got " + std::to_string(every));
   }
 
@@ -141,6 +143,7 @@ struct Layer {
     return every > 1 ? std::vector<long>{D, belts, B, H + widths.fed - P} : cells();
   }
   std::vector<long> kept_gates() const { return {D, T, B, widths.kept, H}; }
+  std::vector<long> noises() const { return {D, T, B, widths.noise, H}; }
   std::vector<long> sums() const { return {D, T, B, widths.sums}; }
   Sizes sizes(long d) const { return {T, B, I, H, P, d == 1, plan.lanes(), resets, every, alone}; }
 
@@ -154,7 +157,7 @@ struct Layer {
       if (widths.noise || given) refuse("noise", "expected it of the cells that draw, of no other");
       return {nullptr, 0, 0};
     }
-    const float* values = data("noise", *given, {D, T, B, widths.noise, H}, 2);
+    const float* values = data("noise", *given, noises(), 2);
     return {values + d * given->stride(0), given->stride(1), given->stride(2)};
   }
 

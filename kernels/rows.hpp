@@ -16,7 +16,7 @@ void advance_units(const CellRows& p, long j0, long j1) {
     const float* const h_before = p.h[r];
     const float* const c_before = p.c ? p.c[r] : nullptr;
     float* const c = p.c ? p.c[r] : nullptr;
-    const ForwardStep<float> at{&h_before, &c_before, &c, &h, nullptr};
+    const ForwardStep<float> at{&h_before, &c_before, &c, &h, nullptr, nullptr};
     const float* const own = p.h_sums + r * G * p.H;
     for (long j = j0; j < j1; ++j) {
       Vec sums[G];

@@ -15,7 +15,6 @@ struct RowTables {
         fed(space.take<E>(cell.feeds() ? lanes * R : 0)),
         gates(space.take(Cell::kByRow ? lanes * cell.kept() * cell.H : 0)),
         y_before(space.take<const E*>(Cell::kByRow ? 2 * lanes : 0)),
-        noise(space.take<const float*>(Cell::kByRow ? 2 * lanes : 0)),
         tail(space.take<E*>(Cell::kByRow ? 2 * lanes : 0)) {}
 
   const long width;
@@ -23,7 +22,6 @@ struct RowTables {
   E* fed;         // [lanes, R], where the recurrent product does not read h as it is
   float* gates;   // [lanes, K, H], where they are not kept
   const E** y_before;
-  const float** noise;
   E** tail;  // where the gates of a row's last step go, or null
 };
 
@@ -58,11 +56,13 @@ struct TickRows {
         dcells(space.take<const float*>(2 * lanes)),
         dh_n(space.take<const float*>(2 * lanes)),
         carry(space.take<const float*>(2 * lanes)),
-        carry_before(space.take<float*>(2 * lanes)) {}
+        noise(space.take<const float*>(2 * lanes)),
+        carry_before(space.take<float*>(2 * lanes)),
+        dnoise(space.take<float*>(2 * lanes)) {}
 
   const E **after, **h, **dy;  // after: the gradients of the sums of the step that follows
-  const float **c_before, **c, **gates, **dgates, **dcells, **dh_n, **carry;
-  float** carry_before;
+  const float **c_before, **c, **gates, **dgates, **dcells, **dh_n, **carry, **noise;
+  float **carry_before, **dnoise;
 };
 
 // What a cell by rows has of a tick and a block besides.
@@ -74,7 +74,6 @@ struct RowGradients {
         scratch(space.take(lanes * cell.scratch())),
         carry_h(space.take(Cell::kByRow && cell.keeps_output() ? lanes * P : 0)),
         fed(space.take<E>(cell.feeds() ? block * lanes * R : 0)),
-        noise(space.take<const float*>(Cell::kByRow ? 2 * lanes : 0)),
         noise_after(space.take<const float*>(Cell::kByRow ? 2 * lanes : 0)),
         flags(space.take<Ends>(Cell::kByRow ? 2 * lanes : 0)) {}
 
@@ -84,7 +83,7 @@ struct RowGradients {
   };
   float *dfed, *dh, *scratch, *carry_h;
   E* fed;  // [block, R] what the recurrent products read
-  const float **noise, **noise_after;
+  const float** noise_after;
   Ends* flags;
 };
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch._C._functorch import is_legacy_batchedtensor
 from torch.utils._pytree import tree_map
 
-from conveyor.ops.cells import by_direction, cell_named
+from conveyor.ops.cells import before, by_direction, cell_named
 from conveyor.ops.operators import library
 
 
@@ -79,9 +79,9 @@ def _weight_gradients(cell: str, folded: Sequence[Any], dsums: Tensor, N: int) -
         past = torch.arange(input.shape[0]).unsqueeze(-1) >= lengths
         input = input.masked_fill(past.unsqueeze(-1), 0)
     for d, of in enumerate(by_direction(cell, weights, D)):
-        before = _before(output.chunk(D, dim=-1)[d], h_0[d], d == 1, lengths, resets)
+        h_before = before(output.chunk(D, dim=-1)[d], h_0[d], d == 1, lengths, resets)
         of_input, of_hidden = _parts(cell, dsums[d])
-        found += [_products(of_input, input, N), _products(of_hidden, before, N)]
+        found += [_products(of_input, input, N), _products(of_hidden, h_before, N)]
         if of.b_ih is not None:
             found += [_sums(of_input, N), _sums(of_hidden, N)]
     return [dw.to(w.dtype) for dw, w in zip(found, weights, strict=True)]
@@ -104,23 +104,6 @@ def _products(of: Tensor, with_: Tensor, N: int) -> Tensor:
     """[N, G, K] = sum over steps and rows of [T, N*B, G] and [T, N*B, K]."""
     of, with_ = (t.unflatten(1, (N, -1)).movedim(1, 0).flatten(1, 2) for t in (of, with_.to(of.dtype)))
     return of.transpose(1, 2) @ with_
-
-
-def _before(output: Tensor, h_0: Tensor, reverse: bool, lengths: Tensor | None, resets: Tensor | None) -> Tensor:
-    """The h that each step started from, [T, B, H]; past a row's end, whatever."""
-    T = output.shape[0]
-    first = h_0.unsqueeze(0)
-    if not reverse:
-        before = torch.cat([first, output[:-1]])
-        return before if resets is None else before.masked_fill(resets.unsqueeze(-1), 0)
-    before = torch.cat([output[1:], first])
-    if resets is not None:
-        ends = torch.cat([resets[1:], torch.zeros_like(resets[:1])])
-        before = before.masked_fill(ends.unsqueeze(-1), 0)
-    if lengths is None:
-        return before
-    last = torch.arange(T).unsqueeze(-1) == lengths - 1
-    return torch.where(last.unsqueeze(-1), first, before)
 
 
 def _each(operator: Any, N: int, in_dims: Any, cell: str, *arguments: Any) -> Any:

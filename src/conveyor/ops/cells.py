@@ -102,3 +102,22 @@ def from_kernels(name: str, dweights: Sequence[Tensor], weights: Sequence[Tensor
             own[1] = own[1][:, :P].contiguous()
         found += [*own, *parts]
     return [dw.reshape(w.shape) for dw, w in zip(found, weights, strict=True)]
+
+
+def before(state: Tensor, first: Tensor, reverse: bool, lengths: Tensor | None, resets: Tensor | None) -> Tensor:
+    """What each step of one direction started from, [T, B, H]: of the states after each and the initial one [B, H].
+
+    Past a row's end, whatever.
+    """
+    T, first = state.shape[0], first.unsqueeze(0)
+    if not reverse:
+        before = torch.cat([first, state[:-1]])
+        return before if resets is None else before.masked_fill(resets.unsqueeze(-1), 0)
+    before = torch.cat([state[1:], first])
+    if resets is not None:
+        ends = torch.cat([resets[1:], torch.zeros_like(resets[:1])])
+        before = before.masked_fill(ends.unsqueeze(-1), 0)
+    if lengths is None:
+        return before
+    last = torch.arange(T).unsqueeze(-1) == lengths - 1
+    return torch.where(last.unsqueeze(-1), first, before)

@@ -16,6 +16,7 @@ from torch._C._functorch import is_legacy_batchedtensor
 from conveyor.ops.cells import by_direction, cell_named
 from conveyor.ops.fallback import by_equations, transformed
 from conveyor.ops.operators import Gradients, Results, backward, forward, library
+from conveyor.ops.tangent import has_tangent, of_gates, tangent
 
 PLAIN = {Tensor, torch.nn.Parameter, type(None)}
 
@@ -46,10 +47,11 @@ class Arguments(NamedTuple):
 
 def recurrent(arguments: Arguments) -> Results:
     """The operator, differentiable by every means."""
-    unwatched = _unwatched(arguments.tensors)
+    tensors = arguments.tensors
+    unwatched = _unwatched(tensors)
     if _by_function():
         way = _Unwatched if unwatched else _Recurrent
-        results: Results = way.apply(arguments.replaced([None] * len(arguments.tensors)), *arguments.tensors)
+        results: Results = way.apply(arguments.replaced([None] * len(tensors)), *tensors)
     elif unwatched:
         results = forward(*arguments)
     else:
@@ -116,12 +118,14 @@ def _gradients(
 
 
 def _second(
-    arguments: Arguments, cotangents: Sequence[Tensor | None], seconds: Sequence[Tensor | None]
-) -> tuple[list[Tensor | None], Tensor, Tensor, Tensor | None, list[Tensor]]:
+    arguments: Arguments, cotangents: Sequence[Tensor | None], kept: Sequence[Tensor],
+    seconds: Sequence[Tensor | None], needed: Sequence[bool],
+) -> tuple[list[Tensor | None], Tensor | None, Tensor | None, Tensor | None, list[Tensor | None]]:  # fmt: skip
     """The gradients, by cotangents, input, h_0, c_0 and weights, of `recurrent_backward`.
 
-    seconds: the cotangents of dx, dh_0, dc_0 and each of dweights. What `recurrent_backward` was given of the
-    forward pass follows from the arguments of that, so that all of the gradient is theirs.
+    seconds: the cotangents of dx, dh_0, dc_0 and each of dweights; needed: which of input, h_0, c_0 and weights. What
+    `recurrent_backward` was given of the forward pass follows from the arguments of that, so that all of the gradient
+    is theirs.
     """
     name, belt = arguments.cell, cell_named(arguments.cell).belt
     places = [number for number, t in enumerate(cotangents) if t is not None and (belt or number < 2)]
@@ -136,10 +140,39 @@ def _second(
 
     tensors = (arguments.input, arguments.h_0, arguments.c_0, *arguments.weights)
     dys = [cotangents[number] for number in places]
-    way = _by_transforms if transformed() or torch.is_grad_enabled() else _by_autograd
-    of_cotangents, (input, h_0, c_0, *weights) = way(layer, dys, tensors, seconds)
+    once = not transformed() and not torch.is_grad_enabled()
+    if once and has_tangent(name, arguments.weights, len(arguments.h_0)):
+        found = _by_tangent(arguments, places, dys, kept, seconds, needed)
+    else:
+        found = (_by_autograd if once else _by_transforms)(layer, dys, tensors, seconds)
+    of_cotangents, (input, h_0, c_0, *weights) = found
     of = dict(zip(places, of_cotangents, strict=True))
     return [of.get(number) for number in range(len(cotangents))], input, h_0, c_0 if belt else None, weights
+
+
+def _by_tangent(
+    arguments: Arguments, places: Sequence[int], dys: Sequence[Any], kept: Sequence[Tensor],
+    seconds: Sequence[Tensor | None], needed: Sequence[bool],
+) -> tuple[Sequence[Tensor], Sequence[Tensor | None]]:  # fmt: skip
+    """By the kernels: how the layer's gradients go along their cotangents is the gradient of how its results change
+    along those; by what it was given, and by what it gave, which depends on that."""
+    steps, along = (arguments.lengths, arguments.resets), [None if t is None else t.float() for t in seconds]
+    given = [t.float() for t in (arguments.input, arguments.h_0, arguments.c_0, *arguments.weights)]
+    wide = Arguments(arguments.cell, given[0], given[1], given[2], given[3:], *steps, None, 1)
+    kept = [recurrent(wide)[n] for n in (0, 3, 4)] if arguments.every != 1 else [t.float() for t in kept]
+    asked = [True] * 3 + [*needed[:3]] + [needed[3]] * len(arguments.weights)
+    leaves = [t.detach().requires_grad_(of) for t, of in zip((*kept, *given), asked, strict=True)]
+    with torch.enable_grad():
+        output, gates, cells, input, h_0, c_0, *weights = leaves
+        changes = tangent(input, h_0, c_0, weights, *steps, output, gates, cells, along)
+        found = [of_gates(gates, changes[3]) if number == 3 else changes[number] for number in places]
+    wanted = [t for t, of in zip(leaves, asked, strict=True) if of]
+    pulled = iter(torch.autograd.grad(found, wanted, [dy.float() for dy in dys], allow_unused=True))
+    dy, dgates, dcells, *direct = [next(pulled) if of else None for of in asked]
+    *of_others, of_weights = _gradients(wide, (dy, None, None, dgates, dcells), kept, needed)
+    through = [*of_others, *of_weights]
+    both = [b if a is None or b is None else a + b for a, b in zip(direct, through, strict=True)]
+    return [change.detach() for change in found], both
 
 
 def _by_transforms(
@@ -196,17 +229,20 @@ def _differentiate(ctx, *cotangents):  # type: ignore[no-untyped-def]
 
 
 def _keep_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    cotangents, arguments = inputs[1:6], Arguments(inputs[0], *inputs[6:10], *inputs[13:17])
+    cotangents, kept = inputs[1:6], inputs[10:13]
+    arguments = Arguments(inputs[0], *inputs[6:10], *inputs[13:17])
     ctx.set_materialize_grads(False)
     ctx.arguments = arguments.replaced([None] * len(arguments.tensors))
-    ctx.save_for_backward(*cotangents, *arguments.tensors)
+    ctx.save_for_backward(*cotangents, *kept, *arguments.tensors)
 
 
 def _differentiate_backward(ctx, ddx, ddh_0, ddc_0, ddweights, _):  # type: ignore[no-untyped-def]
     saved = ctx.saved_tensors
-    arguments = ctx.arguments.replaced(saved[5:])
+    arguments = ctx.arguments.replaced(saved[8:])
     seconds = [ddx, ddh_0, ddc_0, *(ddweights or [None] * len(arguments.weights))]
-    of_cotangents, input, h_0, c_0, weights = _second(arguments, saved[:5], seconds)
+    of_input, of_h, of_c, of_weights = ctx.needs_input_grad[6:10]
+    needed = (of_input, of_h, of_c, any(of_weights))
+    of_cotangents, input, h_0, c_0, weights = _second(arguments, saved[:5], saved[5:8], seconds, needed)
     return None, *of_cotangents, input, h_0, c_0, weights, *[None] * 11
 
 
@@ -271,12 +307,14 @@ class _RecurrentBackward(torch.autograd.Function):
         empty, _, *tensors = inputs
         ctx.set_materialize_grads(False)
         ctx.arguments = empty
-        ctx.save_for_backward(*tensors[:5], *tensors[8:])
+        ctx.save_for_backward(*tensors)
 
     @staticmethod
     def backward(ctx, ddx, ddh_0, ddc_0, _, *ddweights):  # type: ignore[no-untyped-def]
         saved = ctx.saved_tensors
-        arguments = ctx.arguments.replaced(saved[5:])
+        arguments = ctx.arguments.replaced(saved[8:])
         seconds = [ddx, ddh_0, ddc_0, *(ddweights or [None] * len(arguments.weights))]
-        of_cotangents, input, h_0, c_0, weights = _second(arguments, saved[:5], seconds)
+        of_input, of_h, of_c, _, _, _, *of_weights = ctx.needs_input_grad[10:]
+        needed = (of_input, of_h, of_c, any(of_weights))
+        of_cotangents, input, h_0, c_0, weights = _second(arguments, saved[:5], saved[5:8], seconds, needed)
         return None, None, *of_cotangents, *[None] * 3, input, h_0, c_0, None, None, None, *weights

@@ -48,7 +48,7 @@ def _fake(like: Tensor, *shape: int) -> Tensor:
 def _empty(like: Tensor, *shape: int) -> Tensor:
     """A tensor to fill; a large one in memory that an earlier one had, whose pages need not be fetched again."""
     if math.prod(shape) < LARGE:
-        return torch.empty(shape, dtype=like.dtype)
+        return like.new_empty(shape)
     large: Tensor = _kernels.empty(shape, like.dtype is torch.bfloat16)
     return large
 
@@ -96,13 +96,20 @@ def _dense(t: Tensor | None) -> Tensor | None:
     return t if t is None or t.stride(-1) == 1 or t.shape[-1] == 1 else t.contiguous()
 
 
+# Torch is asked to change nothing but what is not so already: each time costs as much as a step of a small cell.
+
+
 def _whole(t: Tensor | None) -> Tensor | None:
-    return None if t is None else t.contiguous()
+    return t if t is None or t.is_contiguous() else t.contiguous()
+
+
+def _plain(t: Tensor) -> Tensor:
+    """float32, contiguous."""
+    return t if t.dtype is torch.float32 and t.is_contiguous() else t.float().contiguous()
 
 
 def _wide(t: Tensor | None) -> Tensor | None:
-    """float32, contiguous."""
-    return None if t is None else t.float().contiguous()
+    return None if t is None else _plain(t)
 
 
 def _rows(t: Tensor | None) -> Tensor | None:
@@ -128,8 +135,8 @@ def forward(
     of = cell_named(cell)
     run = _kernels.forward if input.dtype is torch.float32 else _kernels.forward_bfloat16
     run(
-        of.kernel, of.options, _dense(input), h_0.contiguous(), c_0.contiguous() if of.belt else None,
-        for_kernels(cell, [w.float().contiguous() for w in weights], len(h_0)), _rows(noise), output, h_n,
+        of.kernel, of.options, _dense(input), _whole(h_0), _whole(c_0) if of.belt else None,
+        for_kernels(cell, [_plain(w) for w in weights], len(h_0)), _rows(noise), output, h_n,
         c_n if of.belt else None, _given(gates), _given(cells), _whole(lengths), _whole(resets),
         every, torch.are_deterministic_algorithms_enabled(), get_num_threads(),
     )  # fmt: skip
@@ -140,9 +147,9 @@ def backward(
     cell: str, dy: Tensor | None, dh_n: Tensor | None, dc_n: Tensor | None, dgates: Tensor | None,
     dcells: Tensor | None, input: Tensor, h_0: Tensor, c_0: Tensor, weights: Sequence[Tensor], output: Tensor,
     gates: Tensor, cells: Tensor, lengths: Tensor | None, resets: Tensor | None, noise: Tensor | None, every: int,
-    of_input: bool, of_states: bool, of_weights: bool, of_sums: bool,
+    of_input: bool, of_states: bool, of_weights: bool, of_sums: bool, dnoise: Tensor | None = None,
 ) -> Gradients:  # fmt: skip
-    """What `recurrent_backward` does on the CPU."""
+    """What `recurrent_backward` does on the CPU. dnoise: filled with the gradient of a tangent's step."""
     found = dx, dh_0, dc_0, dweights, dsums = gradients(
         cell, dy, dh_n, dc_n, dgates, dcells, input, h_0, c_0, weights, output, gates, cells, lengths, resets, noise,
         every, of_input, of_states, of_weights, of_sums, _empty,
@@ -157,16 +164,16 @@ def backward(
         )
     of, wide = cell_named(cell), input.dtype is torch.float32
     # The kernels add up in float32; a bfloat16 weight or state takes the rounded sum.
-    given = for_kernels(cell, [w.float().contiguous() for w in weights], len(h_0))
+    given = for_kernels(cell, [_plain(w) for w in weights], len(h_0))
     direct = not of.extras and all(dw.dtype is torch.float32 for dw in dweights)
     dws = dweights if direct else [torch.empty_like(w) for w in given] if of_weights else []
     dh = dh_0 if wide or not of_states else torch.empty_like(dh_0, dtype=torch.float32)
     run = _kernels.backward if wide else _kernels.backward_bfloat16
     run(
-        of.kernel, of.options, _dense(input), h_0.contiguous(), c_0.contiguous() if of.belt else None, given,
+        of.kernel, of.options, _dense(input), _whole(h_0), _whole(c_0) if of.belt else None, given,
         _rows(noise), _dense(output), _given(gates), _given(cells), _dense(dy), _wide(dh_n),
         _wide(dc_n) if of.belt else None, _wide(dgates), _wide(dcells), dx if of_input else None,
-        dh if of_states else None, dc_0 if of_states and of.belt else None, dws, dsums if of_sums else None,
+        dh if of_states else None, dc_0 if of_states and of.belt else None, dws, dsums if of_sums else None, dnoise,
         _whole(lengths), _whole(resets), every, torch.are_deterministic_algorithms_enabled(), get_num_threads(),
     )  # fmt: skip
     dws = from_kernels(cell, dws, weights, len(h_0)) if of_weights else []
