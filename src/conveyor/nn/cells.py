@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from conveyor import ops
 from conveyor.nn import checks, parameters
-from conveyor.nn.precision import precision
+from conveyor.nn.precision import brought, precision
 
 
 class Cell(nn.Module):
@@ -34,13 +34,15 @@ class Cell(nn.Module):
 
     def _step(self, cell: str, input: Tensor, states: dict[str, Tensor | None]) -> list[Tensor]:
         """The states after one step, which is a sequence of length 1; a state that is None is zero."""
-        weights = [getattr(self, weight.name) for weight in self._weights]
+        weights = parameters.at_hand(self, self._weights)
         if not checks.tracing():
             self._check(input, states, weights)
         dtype, single = precision(weights[0]), input.dim() == 1
-        x = _sequence(input, single).to(dtype)
-        zeros = x.new_zeros(1, x.shape[1], self.hidden_size)
-        first = [zeros if s is None else _sequence(s, single).to(dtype) for s in states.values()]
+        x = brought(_sequence(input, single), dtype)
+        first = [
+            x.new_zeros(1, x.shape[1], self.hidden_size) if s is None else brought(_sequence(s, single), dtype)
+            for s in states.values()
+        ]
         named = parameters.named(weights, len(weights) > 2)
         done = ops.layer(cell, x, first[0], first[1] if cell == "lstm" else None, [named])
         last = [state.squeeze(0) for state in (done.h_n, done.c_n)[: len(states)]]

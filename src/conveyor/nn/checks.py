@@ -98,9 +98,10 @@ def input(where: str, input: Tensor, size: int, batch_first: bool, weight: Tenso
     """[T, B, I], [B, T, I] or [T, I], of the weights' dtype and device."""
     if not isinstance(input, Tensor):
         raise TypeError(f"[{where}] input: expected a tensor, got {type(input).__name__}")
-    single, got = input.dim() == 2, list(input.shape)
-    symbols = "[T, I]" if single else "[B, T, I]" if batch_first else "[T, B, I]"
-    if input.dim() not in (2, 3):
+    dims = input.dim()
+    symbols = "[T, I]" if dims == 2 else "[B, T, I]" if batch_first else "[T, B, I]"
+    if dims not in (2, 3):
+        got = list(input.shape)
         raise ValueError(f"[{where}] input: expected {symbols}, or [T, I] for a single sequence, got {got}")
     if input.dtype != weight.dtype and not _converted(input):
         raise ValueError(
@@ -108,8 +109,8 @@ def input(where: str, input: Tensor, size: int, batch_first: bool, weight: Tenso
             f"convert input.to({weight.dtype})"
         )
     tensor(where, "input", input, (*input.shape[:-1], size), symbols, weight)
-    if input.shape[1 if batch_first and not single else 0] == 0:
-        raise RuntimeError(f"[{where}] input: expected {symbols} with one time step or more, got {got}")
+    if input.shape[1 if batch_first and dims == 3 else 0] == 0:
+        raise RuntimeError(f"[{where}] input: expected {symbols} with one time step or more, got {list(input.shape)}")
 
 
 def step(where: str, name: str, tensor: Tensor, symbols: str, single: str) -> None:

@@ -1,7 +1,7 @@
 """The parameters of recurrent modules: names, shapes and first values, all as in torch."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +68,12 @@ def register(
     """Give the module these parameters, without values yet."""
     for weight in weights:
         setattr(module, weight.name, nn.Parameter(torch.empty(weight.shape, device=device, dtype=dtype)))
+
+
+def at_hand(module: nn.Module, weights: list[Weight]) -> list[Tensor]:
+    """What stands in their places now: parametrizations, functional_call and assignment change it."""
+    own: dict[str, Any] = module._parameters  # where the module itself looks last
+    return [own[weight.name] if weight.name in own else getattr(module, weight.name) for weight in weights]
 
 
 def reset(module: nn.Module, H: int) -> None:

@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import PackedSequence
 from conveyor import ops
 from conveyor.equations import Gates
 from conveyor.nn import checks, noise, packing, parameters
-from conveyor.nn.precision import precision
+from conveyor.nn.precision import brought, precision
 from conveyor.variant import Variant
 
 Lengths: TypeAlias = Tensor | list[int] | int | None
@@ -68,12 +68,7 @@ class Recurrent(nn.Module):
     @property
     def all_weights(self) -> list[list[Tensor]]:
         """The parameters of each layer and direction, in torch's order."""
-        # By name at every call: parametrizations, functional_call and assignment change what stands there.
-        own: dict[str, Any] = self._parameters
-        return [
-            [own[weight.name] if weight.name in own else getattr(self, weight.name) for weight in part]
-            for part in self._weights
-        ]
+        return [parameters.at_hand(self, part) for part in self._weights]
 
     def _run(
         self, cell: str, input: Tensor | PackedSequence, states: States, lengths: Lengths, resets: Tensor | None,
@@ -145,7 +140,7 @@ class Recurrent(nn.Module):
     ) -> list[ops.Layer]:
         """Each layer over the output of the one below it."""
         D, L, dtype = self._directions, self.num_layers, precision(weights[0][0])
-        x = x if x.dtype is dtype else x.to(dtype)
+        x = brought(x, dtype)
         h_0, c_0 = self._first(x, states)
         layers: list[ops.Layer] = []
         for layer in range(L):
@@ -167,15 +162,15 @@ class Recurrent(nn.Module):
 
     def _first(self, x: Tensor, states: States) -> tuple[Tensor, Tensor | None]:
         """The initial states h_0 [L*D, B, P or H] and c_0 [L*D, B, H], of the dtype of x [T, B, I]."""
-        zeros = x.new_zeros(len(self._weights), x.shape[1], self.hidden_size + self._seen)
-        given = {
-            name: zeros if state is None else (state if state.dim() == 3 else state.unsqueeze(1)).to(x.dtype)
-            for name, state in states.items()
-        }
-        h_0, c_0 = given["h_0"], given.get("c_0")
-        if h_0 is zeros and self.proj_size:
-            h_0 = h_0[..., : self.proj_size + self._seen]
-        return h_0, c_0[..., : self.hidden_size] if c_0 is zeros and self._seen else c_0
+        H, of_h, of_c = self.hidden_size, states["h_0"], states.get("c_0")
+        R = (self.proj_size or H) + self._seen
+        h_0 = self._zeros(x, R) if of_h is None else _layered(of_h, x.dtype)
+        if "c_0" not in states or (of_c is None and of_h is None and R == H):  # the same zeros
+            return h_0, h_0 if "c_0" in states else None
+        return h_0, self._zeros(x, H) if of_c is None else _layered(of_c, x.dtype)
+
+    def _zeros(self, x: Tensor, size: int) -> Tensor:
+        return x.new_zeros(len(self._weights), x.shape[1], size)
 
     def extra_repr(self) -> str:
         """The sizes, and what is not as usual; as torch shows it."""
@@ -187,6 +182,11 @@ class Recurrent(nn.Module):
 
 def _steps_first(t: Tensor, single: bool, batch_first: bool) -> Tensor:
     return t.unsqueeze(1) if single else t.transpose(0, 1) if batch_first else t
+
+
+def _layered(state: Tensor, dtype: torch.dtype) -> Tensor:
+    """[L*D, B, ·], of a single sequence [L*D, ·]."""
+    return brought(state if state.dim() == 3 else state.unsqueeze(1), dtype)
 
 
 def _as_given(t: Tensor, single: bool, batch_first: bool) -> Tensor:

@@ -44,7 +44,8 @@ def layer(
     if reason:
         weights = [of.to(input.dtype) for of in weights]
         return by_equations(cell, input, h_0, c_0, weights, lengths=lengths, resets=resets, noise=noise, gates=gates)
-    h, c = h_0.to(input.dtype), input.new_empty(0, dtype=torch.float32) if c_0 is None else c_0.float()
+    h = h_0 if h_0.dtype is input.dtype else h_0.to(input.dtype)
+    c = input.new_empty(0, dtype=torch.float32) if c_0 is None else c_0.float()
     arguments = Arguments(cell, input, h, c, flat, lengths, resets, noise, every)
     output, h_n, c_n, all_gates, cells = recurrent(arguments)
     if gates and lengths is not None:  # what is kept past a row's end means nothing
