@@ -8,7 +8,8 @@
 
 namespace conveyor {
 
-enum class Cell { lstm, lstm_variant, lstm_tangent, gru, rnn_tanh, rnn_relu };
+// The tangent comes last: bundles have the others, in this order.
+enum class Cell { lstm, lstm_variant, gru, rnn_tanh, rnn_relu, lstm_tangent };
 
 // The widths of a cell of H units whose output has P features.
 struct Widths {

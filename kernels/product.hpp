@@ -127,37 +127,28 @@ void sweep(long r0, long r1, long j0, int panels, bool first, const Terms<E>& te
   }
 }
 
-// Sums that wait in memory.
-template <int G>
-struct Waiting {
-  Vec (*sums)[G];
-  long r0;
-
-  CONVEYOR_INLINE void take(long r, Vec (&to)[G]) const {
-    for (int g = 0; g < G; ++g) to[g] = sums[r - r0][g];
-  }
-  CONVEYOR_INLINE void put(long r, const Vec (&from)[G]) const {
-    for (int g = 0; g < G; ++g) sums[r - r0][g] = from[g];
-  }
-};
-
+// Adds a term to the sums of rows [r0, r1), which wait in memory.
 template <int G, class E>
-void add_term(const Waiting<G>& waiting, long r0, long r1, long j, bool first, const Term<E>& term) {
-  sweep<G>(
-      r0, r1, j, 1, first, Terms<E>{&term, 1}, [&](long r, long, Vec(&sums)[G]) { waiting.take(r, sums); },
-      [&](long r, long, Vec(&sums)[G]) { waiting.put(r, sums); });
+void add_term(Vec (*sums)[G], long r0, long r1, long j, bool first, const Term<E>& term) {
+  for (long part = 0; r0 < r1; ++part) {
+    const int rows = rows_of_next(r1 - r0, 1);
+    if (first) fetch(Terms<E>{&term, 1}, r0 + rows, least(r0 + 2 * rows, r1));
+    product_of<G>(rows, 1, sums, Terms<E>{&term, 1}, r0, j, part);
+    sums += rows, r0 += rows;
+  }
 }
 
-// A panel too deep for the cache, a slice at a time.
+// A panel too deep for the cache, a slice at a time, all of them alike.
 template <int G, class E, class Start, class Finish>
 void deep(long r0, long r1, long j, bool first, const Terms<E>& terms, const Start& start, const Finish& finish) {
   Vec sums[kGroup][G];
   for (long r = r0; r < r1; ++r) start(r, j, sums[r - r0]);
-  for (int t = 0; t < terms.count; ++t)
-    for (long k = 0; k < terms.term[t].k; k += kDepth * kPack<E>) {
-      const long count = least(kDepth * kPack<E>, terms.term[t].k - k);
-      add_term(Waiting<G>{sums, r0}, r0, r1, j, first, terms.term[t].slice(k, count, G));
-    }
+  for (int t = 0; t < terms.count; ++t) {
+    const Term<E>& term = terms.term[t];
+    const long all = words<E>(term.k), slice = ceil_div(all, ceil_div(all, kDepth)) * kPack<E>;
+    for (long k = 0; k < term.k; k += slice)
+      add_term<G>(sums, r0, r1, j, first, term.slice(k, least(slice, term.k - k), G));
+  }
   for (long r = r0; r < r1; ++r) finish(r, j, sums[r - r0]);
 }
 
