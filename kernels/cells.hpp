@@ -50,10 +50,10 @@ struct BackwardStep {
   const float *const *gates, *const *dgates, *const *dcells;  // dgates and dcells: each null, or both given
   const float* const* carry;                                  // past the products, what the step after hands down:
   float* const* carry_before;                                 // the gradient of the belt, or the GRU's share of dh
-  const float* const* noise;
-  float* const* dnoise;  // each null, or wanted
-  E* dsums;              // [lanes, S, H]
-  E* shown;              // [lanes, H], o tanh(c) once more; null: not wanted
+  const float* const* noise;  // [noise, H] each: of a variant drawn factors, of a tangent the step that ran
+  float* const* dnoise;       // each null, or wanted
+  E* dsums;                   // [lanes, S, H]
+  E* shown;                   // [lanes, H], o tanh(c) once more; null: not wanted
 };
 
 // Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000.

@@ -88,8 +88,8 @@ struct Forward {
   Rows<E> y;                // [T, B, P]
   E* h_n;                   // [B, R]
   float* c_n;               // [B, H]
-  float* gates;             // [T, B, K, H] after activation, for backward; null: not kept
-  float* cells;             // [T, B, H] cell states, for backward, or [belts, B, H + R - P]; null in inference
+  float* gates;   // [T, B, K, H] for backward: after activation, of a tangent the changes of the sums; null: not kept
+  float* cells;   // [T, B, H] cell states, for backward, or [belts, B, H + R - P]; null in inference
   float* packed;  // the weights as an earlier call with these arrays left them, at first zeros; null: not kept
 };
 

@@ -154,7 +154,7 @@ struct Layer {
   // Of noise [D, T, B, noise, H] that of a direction.
   Rows<const float> noise(const Maybe<Input>& given, long d) const {
     if (!widths.noise || !given) {
-      if (widths.noise || given) refuse("noise", "expected it of the cells that draw, of no other");
+      if (widths.noise || given) refuse("noise", "expected it of a variant that draws and of a tangent, of no other");
       return {nullptr, 0, 0};
     }
     const float* values = data("noise", *given, noises(), 2);

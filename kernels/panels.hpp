@@ -13,8 +13,8 @@ constexpr int kWide = 4;                       // vectors in a full panel
 constexpr long kLine = 16;                     // floats in a cache line
 constexpr int kRows = kAccumulators / kWide;   // rows of a full block: 6, 3 or 2
 constexpr int kMany = kRows >= 4 ? 4 : kRows;  // panels for a single row
-// Steps of k multiplied before the next rows are taken: a panel of them, 256 KiB, stays in L2; where a block has few
-// rows, to each of which it is read, 16 KiB in L1.
+// Steps of k multiplied before the next rows are taken: a panel of them, at most 256 KiB, stays in L2; where a block
+// has few rows, for each of which it is read again, at most 16 KiB in L1.
 constexpr long kDepth = kRows >= 4 ? 1024 : 128;
 // Rows that are multiplied by all panels before the next rows are taken.
 constexpr long kGroup = 72;

@@ -1,11 +1,15 @@
 """The tangent of the LSTM and second derivatives by the kernels, with the equations in float64 as the witness."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.functional import hessian
 from torch.func import jvp
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.testing._internal.two_tensor import TwoTensor
 
 from conveyor import LSTM
 from conveyor.ops import derivatives
@@ -48,7 +52,7 @@ def test_a_tangent(D: int, names: str, along: str, bias: bool, agree: Agree) -> 
     input, h_0, c_0, *weights = tensors
     output, _, _, gates, cells = forward("lstm", input, h_0, c_0, weights, *steps, None, 1)
     y, h_n, c_n, sums, belts = tangent(input, h_0, c_0, weights, *steps, output, gates, cells, changes)
-    found = y, h_n, c_n, of_gates(gates, sums), belts
+    found = y, h_n, c_n, of_gates(gates, sums, steps[0]), belts
 
     def layer(*all: Tensor) -> tuple[Tensor, ...]:
         input, h_0, c_0, *weights = all
@@ -58,9 +62,8 @@ def test_a_tangent(D: int, names: str, along: str, bias: bool, agree: Agree) -> 
     want = jvp(layer, tuple(t.double() for t in tensors), tuple(v.double() for v in filled))[1]
     past = torch.arange(T)[:, None] >= chosen["lengths"] if "lengths" in chosen else torch.zeros(T, B, dtype=bool)
     for number, (got, witness) in enumerate(zip(found, want, strict=True)):
-        if number >= 3:  # gates and cells mean nothing past a row's end
-            here = past[None, :, :, None, None] if number == 3 else past[None, :, :, None]
-            got, witness = got.masked_fill(here, 0), witness.masked_fill(here, 0)
+        if number >= 3:  # past a row's end the equations run on
+            witness = witness.masked_fill(past[None, :, :, None, None] if number == 3 else past[None, :, :, None], 0)
         agree(got, witness)
 
 
@@ -121,3 +124,66 @@ def test_second_derivatives_through_checkpoints_and_hooks() -> None:
     for witness, got, anew in zip(want, hooked, second(again), strict=True):
         assert torch.equal(got, witness)
         torch.testing.assert_close(anew, witness)
+
+
+@pytest.fixture
+def penalty() -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    """The derivative of the square of a gradient, and what it is of."""
+    module = LSTM(I, H)
+
+    def second(x: Tensor) -> Tensor:
+        (dx,) = torch.autograd.grad(module(x)[0].square().sum(), x, create_graph=True)
+        return torch.autograd.grad(dx.square().sum(), x)[0]
+
+    return second, torch.randn(T, B, I, requires_grad=True)
+
+
+def test_a_tracer_sees_second_derivatives(penalty: tuple[Callable[[Tensor], Tensor], Tensor], agree: Agree) -> None:
+    second, x = penalty
+    traced = make_fx(second)(x)
+    other = torch.randn_like(x, requires_grad=True)
+    agree(traced(other).detach(), second(other).double())
+
+
+def test_second_derivatives_of_fake_tensors(penalty: tuple[Callable[[Tensor], Tensor], Tensor]) -> None:
+    second, x = penalty
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        assert second(mode.from_tensor(x)).shape == x.shape
+
+
+def test_second_derivatives_of_a_subclass(penalty: tuple[Callable[[Tensor], Tensor], Tensor], agree: Agree) -> None:
+    second, x = penalty
+    found = second(TwoTensor(x.detach(), x.detach().clone()).requires_grad_())
+    assert isinstance(found, TwoTensor)
+    agree(found.b, second(x).double())
+
+
+def test_a_vectorized_hessian() -> None:
+    module, x = LSTM(2, 3), torch.randn(3, 1, 2)
+
+    def loss(x: Tensor) -> Tensor:
+        return module(x)[0].square().sum()
+
+    torch.testing.assert_close(hessian(loss, x, vectorize=True), hessian(loss, x))
+
+
+@pytest.fixture
+def anomalies() -> Iterator[None]:
+    """Uninitialised memory is NaN, and a NaN in a gradient an error."""
+    torch.use_deterministic_algorithms(True)
+    with torch.autograd.detect_anomaly():
+        yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_second_derivatives_of_gates_have_no_anomaly(bidirectional: bool, anomalies: None) -> None:
+    module, x = LSTM(I, H, bidirectional=bidirectional), torch.randn(T, B, I, requires_grad=True)
+    lengths = torch.tensor([T, 3, 0, 2])
+    output, _, gates = module(x, lengths=lengths, return_gates=True)
+    here = (torch.arange(T).unsqueeze(-1) < lengths).unsqueeze(-1)
+    shown = sum(torch.where(here, part, 0).square().sum() for gate in gates for part in gate)
+    (dx,) = torch.autograd.grad(output.square().sum() + shown, x, create_graph=True)
+    for found in torch.autograd.grad(dx.square().sum(), [x, *module.parameters()]):
+        assert found.isfinite().all()

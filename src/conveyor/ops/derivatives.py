@@ -1,4 +1,4 @@
-"""The derivatives of the operators: the first by the kernels, those of it by the equations.
+"""The derivatives of the operators: the first by the kernels, those of it by their tangent or by the equations.
 
 Each stands twice, since torch keeps two ways: registered with the operator, which compilers see through, and as
 `torch.autograd.Function`s, which alone serve the transforms of `torch.func`, and take less time a call.
@@ -65,9 +65,7 @@ def recurrent_backward(
     """Its gradients, as the operator gives them, differentiable by every means."""
     if not _by_function():
         name, input, h_0, c_0, weights, *others = arguments
-        unwatched = _unwatched((*cotangents, *arguments.tensors, *kept)) and not any(
-            t is not None and is_legacy_batchedtensor(t) for t in cotangents
-        )
+        unwatched = _unwatched((*cotangents, *arguments.tensors, *kept))
         operator: Any = backward if unwatched else torch.ops.conveyor.recurrent_backward
         found: Gradients = operator(name, *cotangents, input, h_0, c_0, weights, *kept, *others, *wanted)
         return found
@@ -100,6 +98,7 @@ def _unwatched(tensors: Sequence[Tensor | None]) -> bool:
         or torch._C._len_torch_dispatch_stack()
         or torch._C._autograd._profiler_enabled()
         or not PLAIN.issuperset(map(type, tensors))
+        or any(t is not None and is_legacy_batchedtensor(t) for t in tensors)
     )
 
 
@@ -140,11 +139,14 @@ def _second(
 
     tensors = (arguments.input, arguments.h_0, arguments.c_0, *arguments.weights)
     dys = [cotangents[number] for number in places]
-    once = not transformed() and not torch.is_grad_enabled()
-    if once and has_tangent(name, arguments.weights, len(arguments.h_0)):
+    if transformed() or torch.is_grad_enabled():
+        found: tuple[Sequence[Tensor], Sequence[Tensor | None]] = _by_transforms(layer, dys, tensors, seconds)
+    elif has_tangent(name, arguments.weights, len(arguments.h_0)) and _unwatched(
+        (*cotangents, *seconds, *kept, *arguments.tensors)
+    ):
         found = _by_tangent(arguments, places, dys, kept, seconds, needed)
     else:
-        found = (_by_autograd if once else _by_transforms)(layer, dys, tensors, seconds)
+        found = _by_autograd(layer, dys, tensors, seconds)
     of_cotangents, (input, h_0, c_0, *weights) = found
     of = dict(zip(places, of_cotangents, strict=True))
     return [of.get(number) for number in range(len(cotangents))], input, h_0, c_0 if belt else None, weights
@@ -154,25 +156,26 @@ def _by_tangent(
     arguments: Arguments, places: Sequence[int], dys: Sequence[Any], kept: Sequence[Tensor],
     seconds: Sequence[Tensor | None], needed: Sequence[bool],
 ) -> tuple[Sequence[Tensor], Sequence[Tensor | None]]:  # fmt: skip
-    """By the kernels: how the layer's gradients go along their cotangents is the gradient of how its results change
-    along those; by what it was given, and by what it gave, which depends on that."""
-    steps, along = (arguments.lengths, arguments.resets), [None if t is None else t.float() for t in seconds]
-    given = [t.float() for t in (arguments.input, arguments.h_0, arguments.c_0, *arguments.weights)]
-    wide = Arguments(arguments.cell, given[0], given[1], given[2], given[3:], *steps, None, 1)
-    kept = [recurrent(wide)[n] for n in (0, 3, 4)] if arguments.every != 1 else [t.float() for t in kept]
-    asked = [True] * 3 + [*needed[:3]] + [needed[3]] * len(arguments.weights)
-    leaves = [t.detach().requires_grad_(of) for t, of in zip((*kept, *given), asked, strict=True)]
+    """By the kernels: the gradient of how the layer's results change, where what it takes changes along `seconds`.
+
+    direct: that at fixed output, gates and cells; through: the part by way of those, the layer's own gradient.
+    """
+    name, *given, own, lengths, resets, _, every = arguments
+    input, h_0, c_0, *weights = taken = [t.detach().float().requires_grad_() for t in (*given, *own)]
+    wide = Arguments(name, input, h_0, c_0, weights, lengths, resets, None, 1)
+    kept = [recurrent(wide)[n] for n in (0, 3, 4)] if every != 1 else kept
+    output, gates, cells = kept = [t.detach().float().requires_grad_() for t in kept]
     with torch.enable_grad():
-        output, gates, cells, input, h_0, c_0, *weights = leaves
-        changes = tangent(input, h_0, c_0, weights, *steps, output, gates, cells, along)
-        found = [of_gates(gates, changes[3]) if number == 3 else changes[number] for number in places]
-    wanted = [t for t, of in zip(leaves, asked, strict=True) if of]
-    pulled = iter(torch.autograd.grad(found, wanted, [dy.float() for dy in dys], allow_unused=True))
-    dy, dgates, dcells, *direct = [next(pulled) if of else None for of in asked]
+        along = [None if t is None else t.float() for t in seconds]
+        changes = list(tangent(input, h_0, c_0, weights, lengths, resets, output, gates, cells, along))
+        changes[3] = of_gates(gates, changes[3], lengths)
+    of_cotangents = [changes[number] for number in places]
+    dys = [dy.float() for dy in dys]
+    dy, dgates, dcells, *direct = torch.autograd.grad(of_cotangents, [*kept, *taken], dys, allow_unused=True)
     *of_others, of_weights = _gradients(wide, (dy, None, None, dgates, dcells), kept, needed)
     through = [*of_others, *of_weights]
     both = [b if a is None or b is None else a + b for a, b in zip(direct, through, strict=True)]
-    return [change.detach() for change in found], both
+    return [t.detach() for t in of_cotangents], both
 
 
 def _by_transforms(

@@ -1,7 +1,7 @@
 """The kernels as torch operators: one recurrent layer, in one direction or both, over a whole sequence.
 
 `conveyor::recurrent` computes the layer and, where a gradient will be asked for, keeps what that needs;
-`conveyor::recurrent_backward` is back-propagation through time, and its own derivative goes through the equations.
+`conveyor::recurrent_backward` is back-propagation through time.
 
 The large arrays are all float32 or all bfloat16; the belt (c_0, c_n) and what is kept (gates, cells) are float32.
 `every` is 0 to keep nothing, 1 for the gates and cells of every step, n for the belt of every n-th tick alone, from

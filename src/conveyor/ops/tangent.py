@@ -35,7 +35,7 @@ def tangent(
 ) -> Results:  # fmt: skip
     """How output, h_n, c_n, the gates' sums and cells change, where `conveyor::recurrent` gave such of every step.
 
-    changes: of input, h_0, c_0 and each of the weights; None is zero. All of float32.
+    Past a row's end, by nothing. changes: of input, h_0, c_0 and each of the weights; None is zero. All of float32.
     """
     D = len(h_0)
     c_before = torch.stack([before(cells[d], c_0[d], d == 1, lengths, resets) for d in range(D)])
@@ -51,10 +51,17 @@ def tangent(
     return y, h_n, c_n, sums, belts
 
 
-def of_gates(gates: Tensor, sums: Tensor) -> Tensor:
+def of_gates(gates: Tensor, sums: Tensor, lengths: Tensor | None) -> Tensor:
     """How the gates [D, T, B, 4, H] change as their sums do."""
+    if lengths is not None:  # what was kept there may be anything
+        gates = gates.masked_fill(_past(lengths, gates.shape[1])[..., None, None], 0)
     i, f, g, o = gates.unbind(3)
     return torch.stack([i * (1 - i), f * (1 - f), 1 - g * g, o * (1 - o)], dim=3) * sums
+
+
+def _past(lengths: Tensor, T: int) -> Tensor:
+    """Which steps [T, B] are past their row's end."""
+    return torch.arange(T).unsqueeze(-1) >= lengths
 
 
 def _unbiased(weights: Sequence[Tensor], directions: int) -> list[Tensor]:
@@ -81,6 +88,9 @@ class _Tangent(torch.autograd.Function):
         input, h_0, c_0, *weights = tensors
         results = forward(TANGENT, input, h_0, c_0, weights, lengths, resets, ran, 1)
         y, _, _, sums, belts = results
+        if lengths is not None:
+            past = _past(lengths, len(input))
+            sums[:, past], belts[:, past] = 0, 0
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(lengths, resets, ran, y, sums, belts, *tensors)
         return results
