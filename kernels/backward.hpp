@@ -51,7 +51,7 @@ class BackwardPass {
         again(first_time, anew ? space : unused) {}
 
   void run(const Team& team) const {
-    const bool lanes = by_lanes(sizes, cell.gates, team);
+    const bool lanes = by_lanes(sizes, cell.gates, team.size);
     const Share mine(team, lanes, L, units.panels);
     prepare(team);
     for (long to = ticks, from, count = 0; to > 0; to = from) {

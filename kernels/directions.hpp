@@ -30,15 +30,17 @@ bool at_once(const Arguments* directions, int count, long gates, int threads) {
   return sizes.lanes.count < full * threads && gates * sizes.H * sizes.H <= most;
 }
 
+// Multiply-adds of a tick that take about as long as meeting.
+constexpr long kMeeting = V >= 16 ? 40000 : 16000;
+
 // Below two million multiply-adds, some tens of microseconds, waking threads costs more than they save; and where they
-// meet at every tick, below forty thousand in each, about as long as meeting takes.
+// meet at every tick, where that takes longer than what they share.
 inline int useful(const Sizes& sizes, long gates, bool both, int threads) {
   const int each = both ? threads / 2 : threads;
   const long rows = sizes.lanes.count, tick = rows * gates * sizes.H * sizes.P;
   const long all = sizes.lanes.ticks * (tick + rows * gates * sizes.H * sizes.I);
   if (all < (both ? 1000000 : 2000000)) return 1;
-  const bool meeting = each > 1 && rows < kRows * each;
-  return !meeting || tick >= 40000 ? threads : both ? 2 : 1;
+  return by_lanes(sizes, gates, each) || tick >= kMeeting ? threads : both ? 2 : 1;
 }
 
 template <class Pass, class Arguments>

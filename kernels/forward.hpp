@@ -73,7 +73,7 @@ class ForwardPass {
 
   // The segment's ticks before `to`, which all members of the team enter together and leave together.
   void advance(long to, const Segment& segment, const Team& team) const {
-    const bool lanes = by_lanes(sizes, cell.gates, team);
+    const bool lanes = by_lanes(sizes, cell.gates, team.size);
     const Share mine(team, lanes, L, layout.panels);
     if (segment.from < to) place(segment.from, segment, mine);
     team.meet();
@@ -141,11 +141,11 @@ class ForwardPass {
     Share mine(team, false, L, layout.panels);
     place(0, Segment{}, mine);
     team.meet();
-    const long last = mine.j1, some = L == 1 ? kMany : 1, first = seen ? 0 : mine.j0;
+    const long last = mine.j1, first = seen ? 0 : mine.j0;
     float* const own_ih = panel_at(w_ih, first, depth_of<E>(layout.tiled, sizes.I));
     float* const own_hh = panel_at(w_hh, first, depth_of<E>(layout.tiled, R));
     for (; mine.j0 < last; mine.j0 = mine.j1) {
-      mine.j1 = least(mine.j0 + some, last);
+      mine.j1 = mine.j0 + (L == 1 ? panels_of_next(last - mine.j0, L) : 1);
       const long start = seen ? 0 : mine.j0;
       pack_weights(mine.j0, mine.j1, start, own_ih, own_hh);
       const Packed weights{own_ih, own_hh, start};

@@ -38,10 +38,27 @@ CONVEYOR_INLINE void assign(Vec (&to)[R][P][G], const Vec (&from)[R][P][G]) {
       for (int g = 0; g < G; ++g) to[r][p][g] = from[r][p][g];
 }
 
+// The same over whole words, from the first on. Where it fetches, each brings a cache line of what is `ahead` into L2.
+template <bool Fetches, int R, int P, int G, class E>
+CONVEYOR_INLINE void add_words(Vec (&sums)[R][P][G], const E* const (&a)[R], const float* const (&w)[P], long whole,
+                               const float* ahead) {
+  decltype(word(a[0], 0)) column[R];
+  const float* panels[P];
+#pragma GCC unroll 4
+  for (long k = 0; k < whole; ++k) {
+    if (Fetches) __builtin_prefetch(ahead + k * kLine, 0, 2);
+#pragma GCC unroll 6
+    for (int r = 0; r < R; ++r) column[r] = word(a[r], k);
+#pragma GCC unroll 4
+    for (int p = 0; p < P; ++p) panels[p] = w[p] + k * (G * V);
+    add_products(sums, column, panels);
+  }
+}
+
 // The same over the terms and all their words. R P G accumulators: few rows take several panels at once, since a
 // multiply-add takes four cycles or more and eight at least have to be under way.
 // What follows the panels is multiplied next, and comes from further away: this block, the `part`th that visits the
-// panels, brings a part of it into L2, a cache line a word.
+// panels, fetches a part of it, unless those before it have fetched all.
 // A function of its own, so that nothing around it takes registers from the sums.
 template <int R, int P, int G, class E>
 __attribute__((noinline)) void product(Vec (&sums)[R][P][G], const Terms<E>& terms, long r0, long j0, long part) {
@@ -56,17 +73,13 @@ __attribute__((noinline)) void product(Vec (&sums)[R][P][G], const Terms<E>& ter
     for (int p = 0; p < P; ++p) w[p] = term->panel(j0 + p);
     const long whole = term->k / kPack<E>, count = words<E>(term->k);
     const float* ahead = w[P - 1] + count * (G * V) + part * count * kLine;
-    decltype(word(a[0], 0)) column[R];
-    const float* panels[P];
-    for (long k = 0; k < whole; ++k) {
-      __builtin_prefetch(ahead + k * kLine, 0, 2);
-#pragma GCC unroll 6
-      for (int r = 0; r < R; ++r) column[r] = word(a[r], k);
-#pragma GCC unroll 4
-      for (int p = 0; p < P; ++p) panels[p] = w[p] + k * (G * V);
-      add_products(own, column, panels);
-    }
+    if (part * kLine < kWide * V)
+      add_words<true>(own, a, w, whole, ahead);
+    else
+      add_words<false>(own, a, w, whole, ahead);
     if (kPack<E> > 1 && whole < count) {
+      decltype(word(a[0], 0)) column[R];
+      const float* panels[P];
       for (int r = 0; r < R; ++r) column[r] = half_word(a[r], whole);
       for (int p = 0; p < P; ++p) panels[p] = w[p] + whole * (G * V);
       add_products(own, column, panels);
@@ -86,8 +99,8 @@ CONVEYOR_INLINE void product_of(int rows, Vec (*sums)[G], const Terms<E>& terms,
 template <int G, class E>
 void product_of(int rows, int panels, Vec (*sums)[G], const Terms<E>& terms, long r0, long j0, long part) {
   if (panels == 1) return product_of<kRows, 1>(rows, sums, terms, r0, j0, part);
-  if constexpr (kRows >= 6)
-    if (panels == 2) return product_of<3, 2>(rows, sums, terms, r0, j0, part);
+  if constexpr (kMany > 2)
+    if (panels == 2) return product_of<kRows >= 6 ? 3 : 1, 2>(rows, sums, terms, r0, j0, part);
   product_of<1, kMany>(rows, sums, terms, r0, j0, part);
 }
 
@@ -97,6 +110,12 @@ CONVEYOR_INLINE int rows_of_next(long left, int panels) {
   const int most = panels == 1 ? kRows : panels == 2 ? 3 : 1;
   if (most == 6 && (left == 7 || left == 8)) return 4;
   return static_cast<int>(least(left, most));
+}
+
+// Panels of the next sweep where `left` are left: four of them are two and two rather than three and one.
+CONVEYOR_INLINE int panels_of_next(long left, long rows) {
+  if (rows == 1 && left >= kMany && !(kMany == 3 && left == 4)) return kMany;
+  return left >= 2 && rows <= (kRows >= 6 ? 3 : 1) ? 2 : 1;
 }
 
 // Rows [r0, r1) on their way into L2.
@@ -164,7 +183,7 @@ void multiply_group(long r0, long r1, long j0, long j1, const Terms<E>& terms, c
     return;
   }
   for (int panels; j0 < j1; j0 += panels) {
-    panels = rows == 1 && j0 + kMany <= j1 ? kMany : kRows >= 6 && rows <= 3 && j0 + 2 <= j1 ? 2 : 1;
+    panels = panels_of_next(j1 - j0, rows);
     sweep<G>(r0, r1, j0, panels, panels == 1 && j0 == first, terms, start, finish);
   }
 }

@@ -1,7 +1,8 @@
 // What the passes over a sequence, forward and backward in time, have in common.
 //
-// Threads share the work in one of two ways. With enough lanes for full blocks each thread takes lanes of its own and
-// never waits. With fewer, each takes hidden units, and so its slice of the weights, and they meet once a tick.
+// Threads share the work in one of two ways. With enough lanes for full blocks, and weights that are small, each thread
+// takes lanes of its own and never waits. Else each takes hidden units, and so its slice of the weights, and they meet
+// once a tick.
 #pragma once
 
 #include "cells.hpp"
@@ -23,15 +24,16 @@ struct Workspace {
   }
 };
 
-// Recurrent weights beyond this many floats stream from L3 or memory: then threads share them even if there are lanes
-// for each.
-constexpr long kPrivateWeights = 1 << 20;
+// Recurrent weights beyond this many floats are shared even if there are lanes for each thread, and panels too: all of
+// them would stream through every core's cache at each step, where blocks of six rows make more of them than smaller ones.
+constexpr long kPrivateWeights = kRows >= 6 ? 1 << 20 : 3 << 14;
 
 // Whether the products of a tick go by tiles: not where a row's result must not depend on how many there are.
 inline bool by_tiles(const Sizes& sizes) { return kTiles && !sizes.alone && sizes.lanes.count >= kRowsForTiles; }
 
-inline bool by_lanes(const Sizes& sizes, int gates, const Team& team) {
-  return team.size == 1 || (sizes.lanes.count >= kRows * team.size && gates * sizes.H * sizes.H <= kPrivateWeights);
+inline bool by_lanes(const Sizes& sizes, long gates, int threads) {
+  const bool small = gates * sizes.H * sizes.P <= kPrivateWeights, few = ceil_div(sizes.H, kWide * V) < 2 * threads;
+  return threads == 1 || (sizes.lanes.count >= kRows * threads && (small || few));
 }
 
 // This member's lanes and panels of a tick; and the lanes for which it writes down where their rows lie.

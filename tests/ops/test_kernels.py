@@ -37,6 +37,7 @@ SIZES = [  # T, B, I, H: around the rows, vectors and blocks of the kernels
     (2, 33, 32, 8),
     (35, 2, 1, 100),
     (3, 1, 70, 300),
+    (3, 20, 16, 200),
 ]
 
 
@@ -327,7 +328,9 @@ def test_the_callers_floating_point_state_is_kept(flush: bool) -> None:
 
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize(
-    "sizes", [(7, 33, 31, 100), (3, 1, 64, 512), (5, 3, 70, 300), (2, 200, 16, 48), (40, 30, 21, 65)], ids=str
+    "sizes",
+    [(7, 33, 31, 100), (3, 1, 64, 512), (5, 3, 70, 300), (2, 200, 16, 48), (40, 30, 21, 65), (3, 40, 16, 200)],
+    ids=str,
 )
 @pytest.mark.parametrize("unequal", [False, True])
 def test_threads_do_not_change_a_bit(cell: str, sizes: tuple[int, int, int, int], unequal: bool) -> None:

@@ -51,7 +51,8 @@ def layer(
     if gates and lengths is not None:  # what is kept past a row's end means nothing
         past = (torch.arange(len(input), device=lengths.device)[:, None] >= lengths)[..., None]
         all_gates, cells = all_gates.masked_fill(past[..., None], 0), cells.masked_fill(past, 0)
-    return Layer(output, h_n, c_n if c_0 is None else c_n.to(c_0.dtype), all_gates, cells)
+    c_n = c_n if c_0 is None or c_n.dtype is c_0.dtype else c_n.to(c_0.dtype)
+    return Layer(output, h_n, c_n, all_gates, cells)
 
 
 _watches: list[Callable[..., None]] = []
@@ -72,10 +73,11 @@ def why_not(input: Tensor, *others: Tensor) -> str | None:
 
     The kernels serve the CPU: input of float32, or of bfloat16 with weights of either, differentiated backward.
     """
+    served = SERVED if input.dtype is torch.bfloat16 else SERVED[:1]
     for t in (input, *others):
         if not t.is_cpu:
             return f"a tensor on {t.device.type}: the kernels run on the CPU"
-        if t.dtype not in SERVED or (t.dtype is torch.bfloat16 and input.dtype is torch.float32):
+        if t.dtype not in served:
             other = "" if t.dtype == input.dtype else f" with an input of {input.dtype}"
             return f"a tensor of {t.dtype}{other}: the kernels compute float32 and bfloat16"
     if forward_ad._current_level >= 0:

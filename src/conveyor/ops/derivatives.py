@@ -65,7 +65,7 @@ def recurrent_backward(
     """Its gradients, as the operator gives them, differentiable by every means."""
     if not _by_function():
         name, input, h_0, c_0, weights, *others = arguments
-        unwatched = _unwatched((*cotangents, *arguments.tensors, *kept))
+        unwatched = _unwatched((*cotangents, *arguments.tensors, *kept)) and not _batched(cotangents)
         operator: Any = backward if unwatched else torch.ops.conveyor.recurrent_backward
         found: Gradients = operator(name, *cotangents, input, h_0, c_0, weights, *kept, *others, *wanted)
         return found
@@ -98,8 +98,12 @@ def _unwatched(tensors: Sequence[Tensor | None]) -> bool:
         or torch._C._len_torch_dispatch_stack()
         or torch._C._autograd._profiler_enabled()
         or not PLAIN.issuperset(map(type, tensors))
-        or any(t is not None and is_legacy_batchedtensor(t) for t in tensors)
     )
+
+
+def _batched(tensors: Sequence[Tensor | None]) -> bool:
+    """Whether any is of several gradients at once, as `torch.autograd.grad(is_grads_batched=True)` asks for them."""
+    return any(t is not None and is_legacy_batchedtensor(t) for t in tensors)
 
 
 def _gradients(
@@ -141,8 +145,10 @@ def _second(
     dys = [cotangents[number] for number in places]
     if transformed() or torch.is_grad_enabled():
         found: tuple[Sequence[Tensor], Sequence[Tensor | None]] = _by_transforms(layer, dys, tensors, seconds)
-    elif has_tangent(name, arguments.weights, len(arguments.h_0)) and _unwatched(
-        (*cotangents, *seconds, *kept, *arguments.tensors)
+    elif (
+        has_tangent(name, arguments.weights, len(arguments.h_0))
+        and _unwatched((*cotangents, *seconds, *kept, *arguments.tensors))
+        and not _batched((*cotangents, *seconds))
     ):
         found = _by_tangent(arguments, places, dys, kept, seconds, needed)
     else:
@@ -163,12 +169,15 @@ def _by_tangent(
     name, *given, own, lengths, resets, _, every = arguments
     input, h_0, c_0, *weights = taken = [t.detach().float().requires_grad_() for t in (*given, *own)]
     wide = Arguments(name, input, h_0, c_0, weights, lengths, resets, None, 1)
-    kept = [recurrent(wide)[n] for n in (0, 3, 4)] if every != 1 else kept
+    if every != 1:
+        output, _, _, gates, cells = recurrent(wide)
+        kept = output, gates, cells
     output, gates, cells = kept = [t.detach().float().requires_grad_() for t in kept]
     with torch.enable_grad():
-        along = [None if t is None else t.float() for t in seconds]
+        along = [None if t is None or not t.numel() else t.float() for t in seconds]
         changes = list(tangent(input, h_0, c_0, weights, lengths, resets, output, gates, cells, along))
-        changes[3] = of_gates(gates, changes[3], lengths)
+        if 3 in places:
+            changes[3] = of_gates(gates, changes[3], lengths)
     of_cotangents = [changes[number] for number in places]
     dys = [dy.float() for dy in dys]
     dy, dgates, dcells, *direct = torch.autograd.grad(of_cotangents, [*kept, *taken], dys, allow_unused=True)

@@ -42,13 +42,13 @@ library.define(
 
 
 def _fake(like: Tensor, *shape: int) -> Tensor:
-    return like.new_empty(shape)
+    return like.new_empty(*shape)  # one by one: a tuple takes torch twice the time
 
 
 def _empty(like: Tensor, *shape: int) -> Tensor:
     """A tensor to fill; a large one in memory that an earlier one had, whose pages need not be fetched again."""
     if math.prod(shape) < LARGE:
-        return like.new_empty(shape)
+        return like.new_empty(*shape)
     large: Tensor = _kernels.empty(shape, like.dtype is torch.bfloat16)
     return large
 
@@ -84,9 +84,9 @@ def gradients(
     sums = of.sums * weights[0].shape[0] // of.gates
     return (
         empty(input, *input.shape) if of_input else input.new_empty(0),
-        h_0.new_empty(h_0.shape if of_states else 0),
-        c_0.new_empty(c_0.shape if of_states else 0),
-        [w.new_empty(w.shape) for w in weights] if of_weights else [],
+        h_0.new_empty(*h_0.shape) if of_states else h_0.new_empty(0),
+        c_0.new_empty(*c_0.shape) if of_states else c_0.new_empty(0),
+        [w.new_empty(*w.shape) for w in weights] if of_weights else [],
         c_0.new_empty((D, T, B, sums) if of_sums else 0),
     )
 
@@ -136,7 +136,7 @@ def forward(
     run = _kernels.forward if input.dtype is torch.float32 else _kernels.forward_bfloat16
     run(
         of.kernel, of.options, _dense(input), _whole(h_0), _whole(c_0) if of.belt else None,
-        for_kernels(cell, [_plain(w) for w in weights], len(h_0)), _rows(noise), output, h_n,
+        for_kernels(cell, [_plain(w) for w in weights], h_0.shape[0]), _rows(noise), output, h_n,
         c_n if of.belt else None, _given(gates), _given(cells), _whole(lengths), _whole(resets),
         every, torch.are_deterministic_algorithms_enabled(), get_num_threads(),
     )  # fmt: skip
