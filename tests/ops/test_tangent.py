@@ -168,12 +168,10 @@ def test_a_vectorized_hessian() -> None:
 
 
 @pytest.fixture
-def anomalies() -> Iterator[None]:
+def anomalies(deterministic: None) -> Iterator[None]:
     """Uninitialised memory is NaN, and a NaN in a gradient an error."""
-    torch.use_deterministic_algorithms(True)
     with torch.autograd.detect_anomaly():
         yield
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")

@@ -11,6 +11,7 @@ from torch.autograd import forward_ad
 
 from conveyor import equations
 from conveyor.ops import batching  # noqa: F401  what the operators are under vmap
+from conveyor.ops.cells import past_end
 from conveyor.ops.derivatives import Arguments, recurrent
 from conveyor.ops.fallback import Layer, by_equations, transformed
 
@@ -49,7 +50,7 @@ def layer(
     arguments = Arguments(cell, input, h, c, flat, lengths, resets, noise, every)
     output, h_n, c_n, all_gates, cells = recurrent(arguments)
     if gates and lengths is not None:  # what is kept past a row's end means nothing
-        past = (torch.arange(len(input), device=lengths.device)[:, None] >= lengths)[..., None]
+        past = past_end(lengths, len(input)).unsqueeze(-1)
         all_gates, cells = all_gates.masked_fill(past[..., None], 0), cells.masked_fill(past, 0)
     c_n = c_n if c_0 is None or c_n.dtype is c_0.dtype else c_n.to(c_0.dtype)
     return Layer(output, h_n, c_n, all_gates, cells)

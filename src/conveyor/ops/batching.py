@@ -15,7 +15,7 @@ from torch import Tensor
 from torch._C._functorch import is_legacy_batchedtensor
 from torch.utils._pytree import tree_map
 
-from conveyor.ops.cells import before, by_direction, cell_named
+from conveyor.ops.cells import before, by_direction, cell_named, past_end
 from conveyor.ops.operators import library
 
 
@@ -76,7 +76,7 @@ def _weight_gradients(cell: str, folded: Sequence[Any], dsums: Tensor, N: int) -
     lengths, resets = folded[12:14]
     D, found = h_0.shape[0], []
     if lengths is not None:  # whatever lies past a row's end, NaN as well, is multiplied by zero
-        past = torch.arange(input.shape[0]).unsqueeze(-1) >= lengths
+        past = past_end(lengths, input.shape[0])
         input = input.masked_fill(past.unsqueeze(-1), 0)
     for d, of in enumerate(by_direction(cell, weights, D)):
         h_before = before(output.chunk(D, dim=-1)[d], h_0[d], d == 1, lengths, resets)

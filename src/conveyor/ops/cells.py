@@ -104,6 +104,11 @@ def from_kernels(name: str, dweights: Sequence[Tensor], weights: Sequence[Tensor
     return [dw.reshape(w.shape) for dw, w in zip(found, weights, strict=True)]
 
 
+def past_end(lengths: Tensor, T: int) -> Tensor:
+    """Which steps [T, B] are past their row's end."""
+    return torch.arange(T, device=lengths.device).unsqueeze(-1) >= lengths
+
+
 def before(state: Tensor, first: Tensor, reverse: bool, lengths: Tensor | None, resets: Tensor | None) -> Tensor:
     """What each step of one direction started from, [T, B, H]: of the states after each and the initial one [B, H].
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from conveyor.ops.cells import before, by_direction, cell_named
+from conveyor.ops.cells import before, by_direction, cell_named, past_end
 from conveyor.ops.operators import Results, backward, forward
 
 TANGENT = "lstm tangent"
@@ -54,14 +54,9 @@ def tangent(
 def of_gates(gates: Tensor, sums: Tensor, lengths: Tensor | None) -> Tensor:
     """How the gates [D, T, B, 4, H] change as their sums do."""
     if lengths is not None:  # what was kept there may be anything
-        gates = gates.masked_fill(_past(lengths, gates.shape[1])[..., None, None], 0)
+        gates = gates.masked_fill(past_end(lengths, gates.shape[1])[..., None, None], 0)
     i, f, g, o = gates.unbind(3)
     return torch.stack([i * (1 - i), f * (1 - f), 1 - g * g, o * (1 - o)], dim=3) * sums
-
-
-def _past(lengths: Tensor, T: int) -> Tensor:
-    """Which steps [T, B] are past their row's end."""
-    return torch.arange(T).unsqueeze(-1) >= lengths
 
 
 def _unbiased(weights: Sequence[Tensor], directions: int) -> list[Tensor]:
@@ -89,7 +84,7 @@ class _Tangent(torch.autograd.Function):
         results = forward(TANGENT, input, h_0, c_0, weights, lengths, resets, ran, 1)
         y, _, _, sums, belts = results
         if lengths is not None:
-            past = _past(lengths, len(input))
+            past = past_end(lengths, len(input))
             sums[:, past], belts[:, past] = 0, 0
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(lengths, resets, ran, y, sums, belts, *tensors)
