@@ -12,7 +12,8 @@ namespace CONVEYOR_ISA {
 // Of every cell: gates, how many sums of its products a unit has; sums(), how many gradients of theirs a step; kept(),
 // how many values a unit and step backward needs; kBelt, whether it carries a state beside its output; kCarries, whether
 // a gradient is handed from step to step past the products; kApart, whether the last gate's input term and recurrent
-// term stay apart; kByRow, whether it takes its sums from memory, a row at a time.
+// term stay apart; kByRow, whether it takes its sums from memory, a row at a time. One that does not takes a step in two
+// parts: forward(), which leaves in the place of the sums what show() needs.
 template <int Gates, int Sums, int Kept>
 struct PlainCell {
   static constexpr int gates = Gates;
@@ -28,6 +29,8 @@ struct PlainCell {
   long scratch() const { return 0; }
   bool feeds() const { return false; }
   bool keeps_output() const { return false; }
+  template <class... Any>
+  static void show(const Any&...) {}
 
   const long H;
 };
@@ -63,21 +66,30 @@ struct LstmCell : PlainCell<4, 4, 4> {
   using Layout = Units<4>;
   static long weight_row(long m, long) { return m; }
 
+  // i and g are divided at once. f is not: one that is wide open is exactly 1, and what is on the belt stays as it is.
   template <class E>
   static CONVEYOR_INLINE void forward(const ForwardStep<E>& at, const Units<4>& units, long r, long j, Vec (&sums)[4],
                                       const float*) {
     const long H = units.n, u = j * V, n = H - u;
-    const Vec i = sigmoid(sums[0]), f = sigmoid(sums[1]), g = tanh(sums[2]), o = sigmoid(sums[3]);
-    const Vec c = f * load(at.c_before[r] + u, n) + i * g;
+    const Fraction i = sigmoid_of(sums[0]), f = sigmoid_of(sums[1]), g = tanh_of(sums[2]), o = sigmoid_of(sums[3]);
+    const Vec kept = f.value();
+    const Vec c = kept * load(at.c_before[r] + u, n) + (i * g).value();
     store(at.c[r] + u, c, n);
-    store(at.h[r] + u, o * tanh(c), n);
     if (at.gates) {
       float* gates = at.gates[r] + u;
-      store(gates, i, n);
-      store(gates + H, f, n);
-      store(gates + 2 * H, g, n);
-      store(gates + 3 * H, o, n);
+      store(gates, i.value(), n);
+      store(gates + H, kept, n);
+      store(gates + 2 * H, g.value(), n);
+      store(gates + 3 * H, o.value(), n);
     }
+    sums[0] = c, sums[1] = o.over, sums[2] = o.under;
+  }
+
+  template <class E>
+  static CONVEYOR_INLINE void show(const ForwardStep<E>& at, const Units<4>& units, long r, long j,
+                                   const Vec (&sums)[4]) {
+    const Fraction o{sums[1], sums[2]};
+    store(at.h[r] + j * V, (o * tanh_of(sums[0])).value(), units.n - j * V);
   }
 
   template <class E>
@@ -117,15 +129,22 @@ struct GruCell : PlainCell<3, 4, 4> {
                                       Vec (&sums)[3], const float* input) {
     const long H = units.n, u = j * V, rest = H - u;
     const Vec r = sigmoid(sums[0]), z = sigmoid(sums[1]), recurrent = sums[2];
-    const Vec n = tanh(load(input + 2 * V) + r * recurrent);
-    store(at.h[lane] + u, n + z * (load(at.h_before[lane] + u, rest) - n), rest);
     if (at.gates) {
       float* gates = at.gates[lane] + u;
       store(gates, r, rest);
       store(gates + H, z, rest);
-      store(gates + 2 * H, n, rest);
       store(gates + 3 * H, recurrent, rest);
     }
+    sums[1] = z, sums[2] = load(input + 2 * V) + r * recurrent;
+  }
+
+  template <class E>
+  static CONVEYOR_INLINE void show(const ForwardStep<E>& at, const Units<3>& units, long lane, long j,
+                                   const Vec (&sums)[3]) {
+    const long H = units.n, u = j * V, rest = H - u;
+    const Vec z = sums[1], n = tanh(sums[2]);
+    store(at.h[lane] + u, n + z * (load(at.h_before[lane] + u, rest) - n), rest);
+    if (at.gates) store(at.gates[lane] + u + 2 * H, n, rest);
   }
 
   template <class E>

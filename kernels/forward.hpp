@@ -309,11 +309,12 @@ class ForwardPass {
 
   void fused_step(long tick, const Segment& segment, const Share& mine, long end, const Term<E> (&terms)[2],
                   const ForwardStep<E>& at) const {
+    const auto show = [&](long l, long j, auto& sums) { Cell::show(at, layout, l, j, sums); };
     if (!ahead)
       return multiply(
           layout, mine.l0, end, mine.j0, mine.j1, Terms<E>{terms, 2},
           [&](long, long j, auto& sums) { load_all(sums, bias + j * kWide * V); },
-          [&](long l, long j, auto& sums) { Cell::forward(at, layout, l, j, sums, nullptr); });
+          InTwo{[&](long l, long j, auto& sums) { Cell::forward(at, layout, l, j, sums, nullptr); }, show});
     const long p = (tick - segment.from) % ahead;
     multiply(
         layout, mine.l0, end, mine.j0, mine.j1, Terms<E>{terms + 1, 1},
@@ -321,7 +322,7 @@ class ForwardPass {
           load_all(sums, waiting(p, l, j));
           if constexpr (Cell::kApart) sums[2] = load(bias_hh + j * kWide * V + 2 * V);
         },
-        [&](long l, long j, auto& sums) { Cell::forward(at, layout, l, j, sums, waiting(p, l, j)); });
+        InTwo{[&](long l, long j, auto& sums) { Cell::forward(at, layout, l, j, sums, waiting(p, l, j)); }, show});
   }
 
   void step_rows(long tick, const Segment& segment, const Share& mine) const {

@@ -128,6 +128,33 @@ CONVEYOR_INLINE void fetch(const Terms<E>& terms, long r0, long r1) {
     }
 }
 
+// What finishes sums in two parts: the second of a row waits for its first, but not for that of the next row.
+template <class First, class Second>
+struct InTwo {
+  First first;
+  Second second;
+
+  template <class Sums>
+  CONVEYOR_INLINE void operator()(long r, long j, Sums& sums) const {
+    first(r, j, sums), second(r, j, sums);
+  }
+};
+template <class First, class Second>
+InTwo(First, Second) -> InTwo<First, Second>;
+
+// The sums of a block: [rows][panels].
+template <int G, class Finish>
+CONVEYOR_INLINE void finish_block(long r0, long r1, long j0, long j1, Vec (*sums)[G], const Finish& finish) {
+  for (long r = r0; r < r1; ++r)
+    for (long j = j0; j < j1; ++j) finish(r, j, *sums++);
+}
+template <int G, class First, class Second>
+CONVEYOR_INLINE void finish_block(long r0, long r1, long j0, long j1, Vec (*sums)[G],
+                                  const InTwo<First, Second>& finish) {
+  finish_block(r0, r1, j0, j1, sums, finish.first);
+  finish_block(r0, r1, j0, j1, sums, finish.second);
+}
+
 // All rows against so many panels: start(r, j, sums) fills the sums of a row and panel, finish(r, j, sums) takes them.
 // The first panels fetch each block's rows while the block before is multiplied.
 template <int G, class E, class Start, class Finish>
@@ -140,8 +167,7 @@ void sweep(long r0, long r1, long j0, int panels, bool first, const Terms<E>& te
     for (int r = 0, n = 0; r < rows; ++r)
       for (int p = 0; p < panels; ++p) start(r0 + r, j0 + p, sums[n++]);
     product_of<G>(rows, panels, sums, terms, r0, j0, part);
-    for (int r = 0, n = 0; r < rows; ++r)
-      for (int p = 0; p < panels; ++p) finish(r0 + r, j0 + p, sums[n++]);
+    finish_block(r0, r0 + rows, j0, j0 + panels, sums, finish);
     r0 += rows;
   }
 }
@@ -168,7 +194,7 @@ void deep(long r0, long r1, long j, bool first, const Terms<E>& terms, const Sta
     for (long k = 0; k < term.k; k += slice)
       add_term<G>(sums, r0, r1, j, first, term.slice(k, least(slice, term.k - k), G));
   }
-  for (long r = r0; r < r1; ++r) finish(r, j, sums[r - r0]);
+  finish_block(r0, r1, j, j + 1, sums, finish);
 }
 
 // At most kGroup rows against panels [j0, j1), all of them G vectors wide.

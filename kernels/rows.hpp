@@ -24,6 +24,7 @@ void advance_units(const CellRows& p, long j0, long j1) {
       for (int g = 0; g < G; ++g) sums[g] = load(own + g * p.H + j * V, p.H - j * V);
       if constexpr (Cell::kApart) store(input + 2 * V, load(p.x_sums + (r * G + 2) * p.H + j * V, p.H - j * V));
       Cell::forward(at, units, 0, j, sums, input);
+      Cell::show(at, units, 0, j, sums);
     }
   }
 }

@@ -38,9 +38,17 @@ struct LstmTangent : LstmCell {
     const Slopes s(at.noise[r] + u, H, n);
     const Vec c = s.f * load(at.c_before[r] + u, n) + s.of_i() * sums[0] + s.of_f() * sums[1] + s.of_g() * sums[2];
     store(at.c[r] + u, c, n);
-    store(at.h[r] + u, s.of_o() * sums[3] + s.of_c() * c, n);
     if (at.gates)
       for (int m = 0; m < 4; ++m) store(at.gates[r] + m * H + u, sums[m], n);
+    sums[0] = c;
+  }
+
+  template <class E>
+  static CONVEYOR_INLINE void show(const ForwardStep<E>& at, const Units<4>& units, long r, long j,
+                                   const Vec (&sums)[4]) {
+    const long H = units.n, u = j * V, n = H - u;
+    const Slopes s(at.noise[r] + u, H, n);
+    store(at.h[r] + u, s.of_o() * sums[3] + s.of_c() * sums[0], n);
   }
 
   template <class E>

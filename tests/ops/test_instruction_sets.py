@@ -9,7 +9,7 @@ import pytest
 
 from conveyor import _kernels
 
-TESTS = "(agree or nan or infinities or asked_for or change_a_bit) and not every_instruction_set"
+TESTS = "(agree or nan or infinities or asked_for or change_a_bit or to_the_bit) and not every_instruction_set"
 
 
 def test_the_one_asked_for_is_used() -> None:
