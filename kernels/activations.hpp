@@ -17,15 +17,13 @@ template <int K>
 CONVEYOR_INLINE Exponential exponential(Vec x) {
   // Adding 1.5 * 2^23 rounds to an integer and leaves it in the lowest bits, here with the bias of exponents.
   const Vec magic = splat(12582912.0f + 127.0f);
-  const Vec shifted = x * (2 / K * 1.44269504f) + magic, n = shifted - magic;
+  const Vec shifted = x * (2.0f / K * 1.44269504f) + magic, n = shifted - magic;
   // ln 2 in two parts, of which the first has few enough bits that n times it is exact; tanh has saturated where n is so
   // large that one would not do.
   const Vec r = K == 1 ? x - n * 0.346573591f : (x - n * 0.693359375f) + n * 2.12194440e-4f, squared = r * r;
   const Vec t = r * ((0.131104535f / (K * K * K * K * K) * squared - 0.333312689f / (K * K * K)) * squared + 1.0f / K);
   return {as<Vec>(as<Bits>(shifted) << 23), t};
 }
-
-CONVEYOR_INLINE Vec clamp(Vec x, float low, float high) { return at_most(splat(high), at_least(splat(low), x)); }
 
 // Not yet divided, so that a product takes one division: neither part exceeds 2^30, and the lower one is above 1/2. The
 // upper one is never the larger, so that a value that saturates is exactly 1.
@@ -38,7 +36,7 @@ struct Fraction {
 
 // exp(x) / (exp(x) + 1). At x = -88 the bits of s are zero, so that the result is exactly zero.
 CONVEYOR_INLINE Fraction sigmoid_of(Vec x) {
-  const Exponential e = exponential<2>(clamp(x, -88.0f, 20.0f));
+  const Exponential e = exponential<2>(at_most(splat(20.0f), at_least(splat(-88.0f), x)));
   const Vec over = e.s * (1.0f + e.t);
   return {over, over + (1.0f - e.t)};
 }

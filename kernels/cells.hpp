@@ -13,7 +13,7 @@ namespace CONVEYOR_ISA {
 // how many values a unit and step backward needs; kBelt, whether it carries a state beside its output; kCarries, whether
 // a gradient is handed from step to step past the products; kApart, whether the last gate's input term and recurrent
 // term stay apart; kByRow, whether it takes its sums from memory, a row at a time. One that does not takes a step in two
-// parts: forward(), which leaves in the place of the sums what show() needs.
+// parts: forward() leaves in the place of the sums what show() needs, which puts down the output if that is still to come.
 template <int Gates, int Sums, int Kept>
 struct PlainCell {
   static constexpr int gates = Gates;
@@ -29,8 +29,6 @@ struct PlainCell {
   long scratch() const { return 0; }
   bool feeds() const { return false; }
   bool keeps_output() const { return false; }
-  template <class... Any>
-  static void show(const Any&...) {}
 
   const long H;
 };
@@ -181,6 +179,9 @@ struct RnnCell : PlainCell<1, 1, 0> {
       store(at.h[r] + u, h, units.n - u);
     }
   }
+
+  template <class E, int G>
+  static void show(const ForwardStep<E>&, const Columns&, long, long, const Vec (&)[G]) {}
 
   template <class E>
   static CONVEYOR_INLINE void backward(const BackwardStep<E>& at, long H, long r, long u, Vec dh) {

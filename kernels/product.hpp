@@ -128,7 +128,8 @@ CONVEYOR_INLINE void fetch(const Terms<E>& terms, long r0, long r1) {
     }
 }
 
-// What finishes sums in two parts: the second of a row waits for its first, but not for that of the next row.
+// What finishes sums in two parts, the first of all rows of a block before the second of any: while a row waits for its
+// own first part, the others are worked on.
 template <class First, class Second>
 struct InTwo {
   First first;
