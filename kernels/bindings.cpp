@@ -7,7 +7,9 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <chrono>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -172,17 +174,52 @@ void backward(const std::string& cell, const std::vector<float>& options, const 
   passes<E>(kernels()).backward(directions.data(), count, memory.data(), threads);
 }
 
-// Uninitialised, for torch. What is given back is taken again.
-nb::ndarray<nb::pytorch> empty(const std::vector<std::size_t>& shape, bool half) {
-  static Pool& pool = *new Pool;  // arrays may outlive all else
-  std::size_t values = 1;
-  for (const std::size_t size : shape) values *= size;
-  Block* const block = new Block(pool.take(half ? (values + 1) / 2 : values));
-  const nb::capsule owner(block, [](void* held) noexcept {
-    pool.give(*static_cast<Block*>(held));
-    delete static_cast<Block*>(held);
-  });
-  return {block->data, shape.size(), shape.data(), owner, nullptr, half ? nb::dtype<bf16>() : nb::dtype<float>()};
+// Of a layer and states, the array that is given or zeros of that shape; nothing where what is given is no such array.
+Maybe<Input> state(nb::handle given, Maybe<Managed>& zeros, const std::vector<std::int64_t>& shape) {
+  if (given.is_none()) {
+    zeros.emplace(shape);
+    std::fill_n(zeros->block.data, zeros->block.floats, 0.0f);
+    return Input(*zeros);
+  }
+  Input values;
+  return values.borrow(given) ? Maybe<Input>(values) : std::nullopt;
+}
+
+// A plain layer in inference: output, h_n and, of a cell with a belt, c_n; states that are None are zero. None where an
+// array is not as `forward` takes it.
+nb::object infer(const std::string& cell, const std::vector<float>& options, long D, long I, long H, long P,
+                 nb::handle input, nb::handle h_0, nb::handle c_0, const std::vector<nb::object>& weights, bool alone,
+                 int threads) {
+  Input x;
+  if (!x.borrow(input) || x.ndim() != 3 || x.shape(2) != I || x.size() == 0) return nb::none();
+  std::vector<Input> w(weights.size());
+  for (std::size_t n = 0; n < w.size(); ++n)
+    if (!w[n].borrow(weights[n])) return nb::none();
+  const std::int64_t T = x.shape(0), B = x.shape(1);
+  const bool belt = has_belt(cell_named(cell));
+  Maybe<Managed> zeros[2];
+  const Maybe<Input> h = state(h_0, zeros[0], {D, B, P}), c = belt ? state(c_0, zeros[1], {D, B, H}) : std::nullopt;
+  if (!h || (belt && !c)) return nb::none();
+  const std::vector<std::int64_t> shapes[] = {{T, B, D * P}, {D, B, P}, {D, B, H}};
+  std::unique_ptr<Managed> results[3];
+  for (int n = 0; n < 2 + belt; ++n) results[n] = std::make_unique<Managed>(shapes[n]);
+  const auto c_n = belt ? Maybe<Output>(Output(*results[2])) : std::nullopt;
+  try {
+    forward<float>(cell, options, x, *h, c, w, {}, Output(*results[0]), Output(*results[1]), c_n, {}, {}, {}, {}, 0,
+                   alone, threads);
+  } catch (const nb::builtin_exception&) {  // a shape that does not fit
+    return nb::none();
+  }
+  nb::list found;
+  const DlpackExchange* const exchange = exchange_of(Py_TYPE(input.ptr()));
+  for (int n = 0; n < 2 + belt; ++n) found.append(hand_over(exchange, std::move(results[n])));
+  return found;
+}
+
+// A tensor like another, not yet filled. What is given back is taken again.
+nb::object empty(nb::handle like, const std::vector<std::int64_t>& shape, bool half) {
+  return hand_over(exchange_of(Py_TYPE(like.ptr())),
+                   std::make_unique<Managed>(shape, half ? nb::dtype<bf16>() : nb::dtype<float>()));
 }
 
 // Of a cell of one unit.
@@ -256,7 +293,10 @@ NB_MODULE(_kernels, m) {
   m.def("isa", [] { return std::string(isa()); }, "Name of the build in use.");
   m.def("available", &available, "Names of the builds this processor can run, best first.");
   m.def("share_openmp", &share_openmp, "Run on the OpenMP threads this process has loaded; whether there are any.");
-  m.def("empty", &empty, nb::arg("shape"), nb::arg("half"),
+  m.def("infer", &infer, nb::arg("cell"), nb::arg("options"), nb::arg("D"), nb::arg("I"), nb::arg("H"), nb::arg("P"),
+        nb::arg("input"), nb::arg("h_0").none(), nb::arg("c_0").none(), nb::arg("weights"), nb::arg("alone"),
+        nb::arg("threads"), "A plain layer in inference: [output, h_n, c_n], or None where `forward` would refuse it.");
+  m.def("empty", &empty, nb::arg("like"), nb::arg("shape"), nb::arg("half"),
         "A tensor, not yet filled, of memory that another may have had.");
   m.def("widths", &widths, nb::arg("cell"), nb::arg("options"),
         "Of a unit: the sums of a step, the values that training keeps of it, the gradients of its sums.");

@@ -21,7 +21,7 @@ class ForwardPass {
         layout(columns(cell), by_tiles(sizes)),
         outputs(P, by_tiles(sizes)),
         places(sizes, space),
-        ahead(ticks_ahead(sizes.lanes, layout.tiled, apart(cell))),
+        ahead(ticks_ahead(sizes, cell.gates, layout.tiled, apart(cell))),
         keeping{f.packed},
         seen(f.packed ? keeping.take<std::uint64_t>(layout.panels) : nullptr),
         w_ih((f.packed ? keeping : space).take(packed<E>(layout, sizes.I))),
@@ -100,7 +100,8 @@ class ForwardPass {
   }
 
  private:
-  static constexpr long kProjectedRows = 96, kProjectedTiles = 192;
+  static constexpr long kProjectedRows = 96, kProjectedTiles = 192, kProjectedLarge = 768;
+  static constexpr long kLarge = 1 << 20;  // weights of the input
 
   // Of the panels that hold its sums: the units, or all sums in a row.
   static long columns(const Cell& cell) { return Cell::kByRow ? cell.gates * cell.H : cell.H; }
@@ -172,11 +173,17 @@ class ForwardPass {
   }
 
   // Few lanes: their input is projected for many ticks at once, so that its weights are not read at each; on tiles, so
-  // that they are full. As many blocks as that takes, and all alike.
-  static long ticks_ahead(const Lanes& lanes, bool tiled, bool apart) {
+  // that they are full. So is that of weights too large for a cache, where to read them takes longer than to put the
+  // sums down and take them up again. As many blocks as that takes, and all alike.
+  static long ticks_ahead(const Sizes& sizes, long gates, bool tiled, bool apart) {
+    const Lanes& lanes = sizes.lanes;
     if (lanes.count == 0 || lanes.ticks == 0) return 0;
-    if (lanes.count >= (tiled ? 4 * kTileRows : kRows)) return apart ? 1 : 0;
-    return ceil_div(lanes.ticks, ceil_div(lanes.ticks * lanes.count, tiled ? kProjectedTiles : kProjectedRows));
+    const bool few = lanes.count < (tiled ? 4 * kTileRows : kRows);
+    const bool large = !tiled && lanes.ticks > 1 && sizes.I >= 4 * lanes.count && gates * sizes.H * sizes.I >= kLarge;
+    if (!few && !large) return apart ? 1 : 0;
+    const long rows = tiled ? kProjectedTiles : large ? kProjectedLarge : kProjectedRows;
+    const long ticks = ceil_div(lanes.ticks, ceil_div(lanes.ticks * lanes.count, rows));
+    return sizes.every > 1 ? least(ticks, sizes.every) : ticks;
   }
 
   long widest() const { return sizes.I > R ? sizes.I : R; }
@@ -260,12 +267,15 @@ class ForwardPass {
       for (long p = 0; p < ahead; ++p) {
         const bool ended = tick + p >= sizes.lanes.end[l];
         const Place at = ended ? Place{} : places.ahead(tick + p, l);
-        table[l * ahead + p] = ended ? zeros : f.x.at(at.t, at.row);
+        table[row_ahead(p, l, mine)] = ended ? zeros : f.x.at(at.t, at.row);
       }
   }
 
-  // The projected input p ticks after the last time it was projected.
-  float* waiting(long p, long l, long j) const { return projected + ((j * L + l) * ahead + p) * kWide * V; }
+  // The row of what is projected together that is lane l's, p ticks on: the lanes of a tick lie side by side.
+  long row_ahead(long p, long l, const Share& mine) const {
+    return mine.l0 * ahead + p * (mine.l1 - mine.l0) + l - mine.l0;
+  }
+  float* waiting(long r, long j) const { return projected + (j * L * ahead + r) * kWide * V; }
 
   void project(const E* const* table, const Packed& weights, const Share& mine) const {
     const Term<E> term(Left<E>(table), sizes.I, weights.w_ih, weights.start);
@@ -276,7 +286,7 @@ class ForwardPass {
       multiply(
           layout, mine.l0 * ahead, mine.l1 * ahead, mine.j0, mine.j1, Terms<E>{&term, 1},
           [&](long, long j, auto& sums) { load_all(sums, bias + j * kWide * V); },
-          [&](long r, long j, auto& sums) { store_all(waiting(r % ahead, r / ahead, j), sums); });
+          [&](long r, long j, auto& sums) { store_all(waiting(r, j), sums); });
   }
 
   // sums = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh, and the cell's own part.
@@ -300,7 +310,7 @@ class ForwardPass {
         layout, mine.l0, end, mine.j0, mine.j1, Terms<E>{terms + (ahead > 0), ahead ? 1 : 2},
         [&](long l, long j, auto& sums) {
           if (goes_on)
-            load_columns(layout, projected + (l * ahead + p) * layout.n, j, sums);
+            load_columns(layout, projected + row_ahead(p, l, mine) * layout.n, j, sums);
           else
             for (Vec& sum : sums) sum = Vec{};
         },
@@ -319,17 +329,20 @@ class ForwardPass {
     multiply(
         layout, mine.l0, end, mine.j0, mine.j1, Terms<E>{terms + 1, 1},
         [&](long l, long j, auto& sums) {
-          load_all(sums, waiting(p, l, j));
+          load_all(sums, waiting(row_ahead(p, l, mine), j));
           if constexpr (Cell::kApart) sums[2] = load(bias_hh + j * kWide * V + 2 * V);
         },
-        InTwo{[&](long l, long j, auto& sums) { Cell::forward(at, layout, l, j, sums, waiting(p, l, j)); }, show});
+        InTwo{[&](long l, long j, auto& sums) {
+                Cell::forward(at, layout, l, j, sums, waiting(row_ahead(p, l, mine), j));
+              },
+              show});
   }
 
   void step_rows(long tick, const Segment& segment, const Share& mine) const {
     const long p = ahead ? (tick - segment.from) % ahead : 0;
     for (long l = mine.own0; l < least(mine.own1, places.active(tick)); ++l) {
       const long n = turn(tick) + l;
-      float* const x_sums = apart(cell) ? projected + (l * ahead + p) * layout.n : nullptr;
+      float* const x_sums = apart(cell) ? projected + row_ahead(p, l, mine) * layout.n : nullptr;
       float* const h_sums = by_row.h_sums + l * layout.n;
       cell.forward(RowForward<E>{x_sums, h_sums, bias, by_row.y_before[n], c_before[n], noise[n], gates[n], c[n], h[n]},
                    f.weights.vectors);

@@ -74,6 +74,10 @@ inline Cell cell_named(const std::string& name) {
       ("[kernels] cell: expected lstm, lstm variant, lstm tangent, gru, rnn_tanh or rnn_relu, got " + name).c_str());
 }
 
+inline bool has_belt(Cell cell) {
+  return cell == Cell::lstm || cell == Cell::lstm_variant || cell == Cell::lstm_tangent;
+}
+
 // Which steps there are: lengths [B] or null, resets [T, B] or null; every so many ticks the belt is kept; whether a
 // row's results must be those it has alone.
 struct Steps {
@@ -125,7 +129,7 @@ struct Layer {
         H(units(which, weights)),
         P(projected ? dimension("w_hr", weights[static_cast<size_t>(2 + 2 * biased)], 0, 2) : H),
         widths(which.widths(H, P)),
-        belt(cell == Cell::lstm || cell == Cell::lstm_variant || cell == Cell::lstm_tangent),
+        belt(has_belt(cell)),
         plan(lengths_of(name, steps.lengths), T, B, kernels().lanes),
         resets(whole("resets", steps.resets, {T, B})),
         every(steps.every),

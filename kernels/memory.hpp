@@ -44,10 +44,12 @@ inline Block allocate(std::size_t floats) {
   return block;
 }
 
-// Arrays that outlive a call. What is given back waits for the next array of about its size. Used under the GIL alone.
+// Arrays that outlive a call. A large one that is given back waits for the next of about its size. Used under the GIL
+// alone.
 class Pool {
  public:
   Block take(std::size_t floats) {
+    if (floats < kLarge) return allocate(floats);
     const auto fits = [&](const Block& block) { return block.floats >= floats && block.floats <= floats / 4 * 5; };
     for (std::size_t n = waiting_.size(); n-- > 0;)
       if (fits(waiting_[n])) return remove(n);
@@ -55,12 +57,14 @@ class Pool {
   }
 
   void give(Block block) {
+    if (block.floats < kLarge) return std::free(block.data);
     waiting_.push_back(block);
     all_ += block.floats;
     while (all_ > kWaitingFloats) std::free(remove(0).data);
   }
 
  private:
+  static constexpr std::size_t kLarge = std::size_t{1} << 18;          // floats
   static constexpr std::size_t kWaitingFloats = std::size_t{1} << 26;  // 256 MiB
 
   Block remove(std::size_t n) {

@@ -94,9 +94,12 @@ class Fingerprint {
  public:
   void add(const float* from, long count) {
     long n = 0;
-    for (; n + kLanes * V <= count; n += kLanes * V)
+    for (; n + kLanes * V <= count; n += kLanes * V) {
+      // Processors fetch ahead by themselves no further than to the end of a page.
+      for (long line = 0; line < kLanes * V; line += kLine) __builtin_prefetch(from + n + kAhead + line, 0, 2);
 #pragma GCC unroll 4
       for (int lane = 0; lane < kLanes; ++lane) mix(lane, as<Bits>(load(from + n + lane * V)));
+    }
     for (int lane = 0; n < count; ++lane, n += V) mix(lane, as<Bits>(load(from + n, count - n)));
   }
 
@@ -112,6 +115,7 @@ class Fingerprint {
 
  private:
   static constexpr int kLanes = 4;
+  static constexpr long kAhead = 512;  // floats
 
   CONVEYOR_INLINE void mix(int lane, Bits values) {
     Bits& sum = lanes_[lane];

@@ -75,6 +75,10 @@ class Recurrent(nn.Module):
         gates: bool = False,
     ) -> tuple[Tensor | PackedSequence, Run]:  # fmt: skip
         """The output as the input came, padded or packed, and the run."""
+        if lengths is None and resets is None and not gates and self._variant is None and ops.unobserved():
+            plain = self._plain(cell, input, states)
+            if plain is not None:
+                return plain.output, plain
         if not isinstance(input, PackedSequence):
             run = self._padded(cell, input, states, lengths, resets, gates, self.batch_first)
             return run.output, run
@@ -82,6 +86,31 @@ class Recurrent(nn.Module):
         x, lengths, places = packing.padded(input, batch)
         run = self._padded(cell, x, states, lengths, resets, gates, False)
         return packing.repacked(run.output, places, input), run
+
+    def _plain(self, cell: str, input: Any, states: States) -> Run | None:
+        """The run of a call that needs neither checks nor changes but of its layout, past all of them; else None."""
+        D, L, H, P = self._directions, self.num_layers, self.hidden_size, self.proj_size or self.hidden_size
+        given = [state for state in states.values() if state is not None]
+        if not all(map(_is_plain, (input, *given))) or (self.training and self.dropout):
+            return None
+        if L > 1 and any(len(state) != L * D for state in given):
+            return None
+        x, I, first = _steps_first(input, False, self.batch_first), self.input_size, [*states.values()]
+        last: list[list[Tensor]] = []
+        for layer in range(L):
+            here = slice(layer * D, (layer + 1) * D)
+            if L > 1:
+                first = [None if state is None else state[here] for state in states.values()]
+            # Those that are computed, by parametrizations, are so once a call: not here.
+            weights = [self._parameters.get(weight.name) for part in self._weights[here] for weight in part]
+            done = ops.plain(cell, (D, I, H, P), self._between(x) if layer else x, *first, weights=weights)
+            if done is None:
+                return None
+            x, *ends = done
+            last.append(ends)
+            I = D * P
+        ends = last[0] if L == 1 else [torch.cat(parts) for parts in zip(*last, strict=True)]
+        return Run(_as_given(x, False, self.batch_first), ends, [])
 
     def _padded(
         self, cell: str, input: Tensor, states: States, lengths: Lengths, resets: Tensor | None, gates: bool,
@@ -178,6 +207,16 @@ class Recurrent(nn.Module):
                  "bidirectional": False, "checkpoint_every": 1}  # fmt: skip
         unusual = [f", {name}={getattr(self, name)}" for name in usual if getattr(self, name) != usual[name]]
         return f"{self.input_size}, {self.hidden_size}{''.join(unusual)}"
+
+
+def _is_plain(t: Any) -> bool:
+    return (
+        type(t) is Tensor
+        and t.dtype is torch.float32
+        and t.layout is torch.strided
+        and not (t.is_nested or t.is_neg())
+        and t.dim() == 3
+    )
 
 
 def _steps_first(t: Tensor, single: bool, batch_first: bool) -> Tensor:

@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, is_autocast_enabled, is_grad_enabled
 from torch.autograd import forward_ad
 
 from conveyor import equations
 from conveyor.ops import batching  # noqa: F401  what the operators are under vmap
 from conveyor.ops.cells import past_end
-from conveyor.ops.derivatives import Arguments, recurrent
+from conveyor.ops.derivatives import Arguments, recurrent, unwatched
 from conveyor.ops.fallback import Layer, by_equations, transformed
+from conveyor.ops.operators import plain
 
-__all__ = ["Layer", "layer", "watching", "why_not"]
+__all__ = ["Layer", "layer", "plain", "unobserved", "watching", "why_not"]
 
 SERVED = (torch.float32, torch.bfloat16)
 
@@ -54,6 +55,13 @@ def layer(
         all_gates, cells = all_gates.masked_fill(past[..., None], 0), cells.masked_fill(past, 0)
     c_n = c_n if c_0 is None or c_n.dtype is c_0.dtype else c_n.to(c_0.dtype)
     return Layer(output, h_n, c_n, all_gates, cells)
+
+
+def unobserved() -> bool:
+    """Whether nothing is asked of a call but its results: nothing differentiates, converts, records or explains it."""
+    return unwatched(()) and not (
+        is_grad_enabled() or is_autocast_enabled("cpu") or forward_ad._current_level >= 0 or _watches
+    )
 
 
 _watches: list[Callable[..., None]] = []

@@ -11,14 +11,15 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_legacy_batchedtensor
+from torch._C import _is_tracing, _len_torch_dispatch_stack
+from torch._C._autograd import _profiler_enabled
+from torch._C._functorch import is_legacy_batchedtensor, peek_interpreter_stack
+from torch.compiler import is_compiling
 
 from conveyor.ops.cells import by_direction, cell_named
 from conveyor.ops.fallback import by_equations, transformed
-from conveyor.ops.operators import Gradients, Results, backward, forward, library
+from conveyor.ops.operators import PLAIN, Gradients, Results, backward, forward, library
 from conveyor.ops.tangent import has_tangent, of_gates, tangent
-
-PLAIN = {Tensor, torch.nn.Parameter, type(None)}
 
 
 class Arguments(NamedTuple):
@@ -48,11 +49,11 @@ class Arguments(NamedTuple):
 def recurrent(arguments: Arguments) -> Results:
     """The operator, differentiable by every means."""
     tensors = arguments.tensors
-    unwatched = _unwatched(tensors)
+    quiet = unwatched(tensors)
     if _by_function():
-        way = _Unwatched if unwatched else _Recurrent
+        way = _Unwatched if quiet else _Recurrent
         results: Results = way.apply(arguments.replaced([None] * len(tensors)), *tensors)
-    elif unwatched:
+    elif quiet:
         results = forward(*arguments)
     else:
         results = torch.ops.conveyor.recurrent(*arguments)
@@ -65,8 +66,8 @@ def recurrent_backward(
     """Its gradients, as the operator gives them, differentiable by every means."""
     if not _by_function():
         name, input, h_0, c_0, weights, *others = arguments
-        unwatched = _unwatched((*cotangents, *arguments.tensors, *kept)) and not _batched(cotangents)
-        operator: Any = backward if unwatched else torch.ops.conveyor.recurrent_backward
+        quiet = unwatched((*cotangents, *arguments.tensors, *kept)) and not _batched(cotangents)
+        operator: Any = backward if quiet else torch.ops.conveyor.recurrent_backward
         found: Gradients = operator(name, *cotangents, input, h_0, c_0, weights, *kept, *others, *wanted)
         return found
     empty = arguments.replaced([None] * len(arguments.tensors))
@@ -88,15 +89,15 @@ def _by_function() -> bool:
     return torch.is_grad_enabled() and not torch.compiler.is_compiling() and not torch.jit._trace.is_tracing()
 
 
-def _unwatched(tensors: Sequence[Tensor | None]) -> bool:
+def unwatched(tensors: Sequence[Tensor | None]) -> bool:
     """Whether nothing would see the operator pass, so that the way through torch, a third of a small call, is for
     nothing: no compiler, tracer, transform, mode or profiler, and no tensors but torch's own."""
     return not (
-        torch.compiler.is_compiling()
-        or torch.jit._trace.is_tracing()
-        or torch._C._functorch.peek_interpreter_stack() is not None
-        or torch._C._len_torch_dispatch_stack()
-        or torch._C._autograd._profiler_enabled()
+        is_compiling()
+        or _is_tracing()
+        or peek_interpreter_stack() is not None
+        or _len_torch_dispatch_stack()
+        or _profiler_enabled()
         or not PLAIN.issuperset(map(type, tensors))
     )
 
@@ -147,7 +148,7 @@ def _second(
         found: tuple[Sequence[Tensor], Sequence[Tensor | None]] = _by_transforms(layer, dys, tensors, seconds)
     elif (
         has_tangent(name, arguments.weights, len(arguments.h_0))
-        and _unwatched((*cotangents, *seconds, *kept, *arguments.tensors))
+        and unwatched((*cotangents, *seconds, *kept, *arguments.tensors))
         and not _batched((*cotangents, *seconds))
     ):
         found = _by_tangent(arguments, places, dys, kept, seconds, needed)

@@ -23,6 +23,9 @@ from conveyor.ops.threads import get_num_threads
 LARGE = 1 << 18
 """Values from which on an array's memory is kept for the next one."""
 
+PLAIN = {Tensor, torch.nn.Parameter, type(None)}
+"""Types that show nobody what is done with them."""
+
 Results = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 Gradients = tuple[Tensor, Tensor, Tensor, list[Tensor], Tensor]
 
@@ -49,7 +52,7 @@ def _empty(like: Tensor, *shape: int) -> Tensor:
     """A tensor to fill; a large one in memory that an earlier one had, whose pages need not be fetched again."""
     if math.prod(shape) < LARGE:
         return like.new_empty(*shape)
-    large: Tensor = _kernels.empty(shape, like.dtype is torch.bfloat16)
+    large: Tensor = _kernels.empty(like, shape, like.dtype is torch.bfloat16)
     return large
 
 
@@ -92,24 +95,28 @@ def gradients(
 
 
 def _dense(t: Tensor | None) -> Tensor | None:
-    """The same values, of which those of a row lie side by side."""
-    return t if t is None or t.stride(-1) == 1 or t.shape[-1] == 1 else t.contiguous()
+    """The same values, of which those of a row lie side by side, and none is to be negated as it is read."""
+    return t if t is None or ((t.stride(-1) == 1 or t.shape[-1] == 1) and not t.is_neg()) else _anew(t)
 
 
 # Torch is asked to change nothing but what is not so already: each time costs as much as a step of a small cell.
 
 
 def _whole(t: Tensor | None) -> Tensor | None:
-    return t if t is None or t.is_contiguous() else t.contiguous()
+    return t if t is None or (t.is_contiguous() and not t.is_neg()) else _anew(t)
 
 
-def _plain(t: Tensor) -> Tensor:
+def _anew(t: Tensor) -> Tensor:
+    return t.resolve_neg().contiguous()
+
+
+def _floats(t: Tensor) -> Tensor:
     """float32, contiguous."""
-    return t if t.dtype is torch.float32 and t.is_contiguous() else t.float().contiguous()
+    return t if t.dtype is torch.float32 and t.is_contiguous() and not t.is_neg() else _anew(t.float())
 
 
 def _wide(t: Tensor | None) -> Tensor | None:
-    return None if t is None else _plain(t)
+    return None if t is None else _floats(t)
 
 
 def _rows(t: Tensor | None) -> Tensor | None:
@@ -136,11 +143,30 @@ def forward(
     run = _kernels.forward if input.dtype is torch.float32 else _kernels.forward_bfloat16
     run(
         of.kernel, of.options, _dense(input), _whole(h_0), _whole(c_0) if of.belt else None,
-        for_kernels(cell, [_plain(w) for w in weights], h_0.shape[0]), _rows(noise), output, h_n,
+        for_kernels(cell, [_floats(w) for w in weights], h_0.shape[0]), _rows(noise), output, h_n,
         c_n if of.belt else None, _given(gates), _given(cells), _whole(lengths), _whole(resets),
         every, torch.are_deterministic_algorithms_enabled(), get_num_threads(),
     )  # fmt: skip
     return all
+
+
+def plain(
+    cell: str, sizes: tuple[int, int, int, int], input: Tensor, h_0: Tensor | None, c_0: Tensor | None = None, *,
+    weights: Sequence[Tensor | None],
+) -> list[Tensor] | None:  # fmt: skip
+    """Output, h_n and, of a cell with a belt, c_n of a layer in float32 that nobody observes; sizes D, I, H and P.
+
+    States that are None are zero. None where an argument is not as the kernels take it, or wrong: `recurrent`, and
+    checks before it, are for those. They take four times their usual time after a long sequence, which leaves nothing
+    of Python in the caches: together some hundredths of the call.
+    """
+    if not PLAIN.issuperset(map(type, (input, h_0, c_0, *weights))):
+        return None
+    of, alone = cell_named(cell), torch.are_deterministic_algorithms_enabled()
+    found: list[Tensor] | None = _kernels.infer(
+        of.kernel, of.options, *sizes, input, h_0, c_0, weights, alone, get_num_threads()
+    )
+    return found
 
 
 def backward(
@@ -164,7 +190,7 @@ def backward(
         )
     of, wide = cell_named(cell), input.dtype is torch.float32
     # The kernels add up in float32; a bfloat16 weight or state takes the rounded sum.
-    given = for_kernels(cell, [_plain(w) for w in weights], len(h_0))
+    given = for_kernels(cell, [_floats(w) for w in weights], len(h_0))
     direct = not of.extras and all(dw.dtype is torch.float32 for dw in dweights)
     dws = dweights if direct else [torch.empty_like(w) for w in given] if of_weights else []
     dh = dh_0 if wide or not of_states else torch.empty_like(dh_0, dtype=torch.float32)
