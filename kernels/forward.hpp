@@ -21,6 +21,7 @@ class ForwardPass {
         layout(columns(cell), by_tiles(sizes)),
         outputs(P, by_tiles(sizes)),
         places(sizes, space),
+        common(L > kRows && !layout.tiled ? layout.panels / kOwned : 0),
         ahead(ticks_ahead(sizes, cell.gates, layout.tiled, apart(cell))),
         keeping{f.packed},
         seen(f.packed ? keeping.take<std::uint64_t>(layout.panels) : nullptr),
@@ -75,12 +76,16 @@ class ForwardPass {
   void advance(long to, const Segment& segment, const Team& team) const {
     const bool lanes = by_lanes(sizes, cell.gates, team.size);
     const Share mine(team, lanes, L, layout.panels);
+    const bool shared = !lanes && team.size > 1 && common.pieces > 0;
+    long round = common.start();
     if (segment.from < to) place(segment.from, segment, mine);
     team.meet();
     for (long tick = segment.from; tick < to; ++tick) {
-      if (starts_ahead(tick, segment)) project(next_ahead(tick, segment), {w_ih, w_hh, 0}, mine);
-      if (sizes.every > 1 && !segment.gates && tick % sizes.every == 0) keep_belt(tick, mine);
-      step(tick, segment, {w_ih, w_hh, 0}, mine);
+      if (Cell::kByRow) keep_belt(tick, segment, mine);
+      if (shared)
+        step_in_common(tick, segment, mine, team, round);
+      else
+        step_panels(tick, segment, mine);
       if constexpr (Cell::kByRow) {
         if (!lanes) team.meet();
         step_rows(tick, segment, mine);
@@ -102,6 +107,7 @@ class ForwardPass {
  private:
   static constexpr long kProjectedRows = 96, kProjectedTiles = 192, kProjectedLarge = 768;
   static constexpr long kLarge = 1 << 20;  // weights of the input
+  static constexpr long kOwned = 5;  // of so many panels one is anybody's; on tiles, for which rows are split, none
 
   // Of the panels that hold its sums: the units, or all sums in a row.
   static long columns(const Cell& cell) { return Cell::kByRow ? cell.gates * cell.H : cell.H; }
@@ -205,8 +211,9 @@ class ForwardPass {
       if (!Cell::kApart || n % (kWide * V) < 2 * V) bias[n] += bias_hh[n];
   }
 
-  void keep_belt(long tick, const Share& mine) const {
-    if (!Cell::kBelt) return;
+  // Before the ticks from which backward works out the others again.
+  void keep_belt(long tick, const Segment& segment, const Share& mine) const {
+    if (!Cell::kBelt || sizes.every == 1 || segment.gates || tick % sizes.every != 0) return;
     if constexpr (Cell::kByRow) {
       for (long l = mine.own0; l < least(mine.own1, places.active(tick)); ++l) {
         copy(kept.belt(tick, l), c_before[turn(tick) + l], H);
@@ -287,6 +294,25 @@ class ForwardPass {
           layout, mine.l0 * ahead, mine.l1 * ahead, mine.j0, mine.j1, Terms<E>{&term, 1},
           [&](long, long j, auto& sums) { load_all(sums, bias + j * kWide * V); },
           [&](long r, long j, auto& sums) { store_all(waiting(r, j), sums); });
+  }
+
+  // Each member's own panels, then those that are anybody's.
+  void step_in_common(long tick, const Segment& segment, Share some, const Team& team, long& round) const {
+    const long owned = layout.panels - common.pieces;
+    some.j0 = team.begin(owned), some.j1 = team.end(owned);
+    step_panels(tick, segment, some);
+    while ((some.j0 = owned + common.take(round, team)) < layout.panels) {
+      some.j1 = some.j0 + 1;
+      step_panels(tick, segment, some);
+    }
+  }
+
+  // All that a tick does with these panels, by one member: none waits for what another makes of them.
+  void step_panels(long tick, const Segment& segment, const Share& some) const {
+    const Packed weights{w_ih, w_hh, 0};
+    if (starts_ahead(tick, segment)) project(next_ahead(tick, segment), weights, some);
+    if (!Cell::kByRow) keep_belt(tick, segment, some);
+    step(tick, segment, weights, some);
   }
 
   // sums = W_ih x_t + b_ih + W_hh h_{t-1} + b_hh, and the cell's own part.
@@ -389,6 +415,7 @@ class ForwardPass {
   const typename Cell::Layout layout;
   const Columns outputs;
   const Places places;
+  const Common common;
   const long ahead;
   Workspace keeping;
   std::uint64_t* seen;  // null: the packed weights are not kept

@@ -35,6 +35,28 @@ struct Team {
   long end(long count) const { return count * (index + 1) / size; }
 };
 
+// Work of which whoever is done with its own takes a piece more: cores are not alike, and some are interrupted. Each round
+// has so many pieces, numbered from 0; between two rounds the team meets.
+class Common {
+ public:
+  explicit Common(long pieces_) : pieces(pieces_) {}
+
+  // Where a member's rounds begin: asked for before the team meets.
+  long start() const { return taken_.load(std::memory_order_relaxed); }
+  // The next piece or, where none is left, `pieces`, and `round` is the next one.
+  long take(long& round, const Team& team) const {
+    const long piece = taken_.fetch_add(1, std::memory_order_relaxed) - round;
+    if (piece < pieces) return piece;
+    round += pieces + team.size;  // each member asks once in vain
+    return pieces;
+  }
+
+  const long pieces;
+
+ private:
+  alignas(64) mutable std::atomic<long> taken_{0};
+};
+
 // Runs task(context, team) on up to `threads` threads, the caller's among them, and returns when all have ended.
 // The team is smaller than asked where another caller holds the threads: callers never wait for one another.
 // Subnormal numbers are flushed to zero meanwhile; the floating-point state of the caller is restored.

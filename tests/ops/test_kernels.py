@@ -337,7 +337,15 @@ def test_the_callers_floating_point_state_is_kept(flush: bool) -> None:
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize(
     "sizes",
-    [(7, 33, 31, 100), (3, 1, 64, 512), (5, 3, 70, 300), (2, 200, 16, 48), (40, 30, 21, 65), (3, 40, 16, 200)],
+    [
+        (7, 33, 31, 100),
+        (3, 1, 64, 512),
+        (5, 3, 70, 300),
+        (2, 200, 16, 48),
+        (40, 30, 21, 65),
+        (3, 40, 16, 200),
+        (4, 8, 1400, 260),
+    ],
     ids=str,
 )
 @pytest.mark.parametrize("unequal", [False, True])
