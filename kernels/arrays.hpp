@@ -62,7 +62,7 @@ struct Managed {
       : shape(shape_), strides(shape_) {
     std::int64_t values = 1;
     for (std::size_t n = shape.size(); n-- > 0; values *= shape[n]) {
-      if (shape[n] > std::numeric_limits<std::int64_t>::max() / 64 / values) throw std::bad_alloc();
+      if (values && shape[n] > std::numeric_limits<std::int64_t>::max() / 64 / values) throw std::bad_alloc();
       strides[n] = values;
     }
     block = pool().take(static_cast<std::size_t>(values * dtype.bits + 31) / 32);

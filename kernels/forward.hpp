@@ -21,7 +21,7 @@ class ForwardPass {
         layout(columns(cell), by_tiles(sizes)),
         outputs(P, by_tiles(sizes)),
         places(sizes, space),
-        common(L > kRows && !layout.tiled ? layout.panels / kOwned : 0),
+        common(L > kRows && !layout.tiled ? layout.panels / kCommon : 0),
         ahead(ticks_ahead(sizes, cell.gates, layout.tiled, apart(cell))),
         keeping{f.packed},
         seen(f.packed ? keeping.take<std::uint64_t>(layout.panels) : nullptr),
@@ -76,14 +76,13 @@ class ForwardPass {
   void advance(long to, const Segment& segment, const Team& team) const {
     const bool lanes = by_lanes(sizes, cell.gates, team.size);
     const Share mine(team, lanes, L, layout.panels);
-    const bool shared = !lanes && team.size > 1 && common.pieces > 0;
-    long round = common.start();
+    const bool shared = !lanes && team.size > 1 && common > 0;
     if (segment.from < to) place(segment.from, segment, mine);
     team.meet();
     for (long tick = segment.from; tick < to; ++tick) {
       if (Cell::kByRow) keep_belt(tick, segment, mine);
       if (shared)
-        step_in_common(tick, segment, mine, team, round);
+        step_in_common(tick, segment, mine, team);
       else
         step_panels(tick, segment, mine);
       if constexpr (Cell::kByRow) {
@@ -107,7 +106,7 @@ class ForwardPass {
  private:
   static constexpr long kProjectedRows = 96, kProjectedTiles = 192, kProjectedLarge = 768;
   static constexpr long kLarge = 1 << 20;  // weights of the input
-  static constexpr long kOwned = 5;  // of so many panels one is anybody's; on tiles, for which rows are split, none
+  static constexpr long kCommon = 5;       // of so many panels one is whoever's takes it; none on tiles
 
   // Of the panels that hold its sums: the units, or all sums in a row.
   static long columns(const Cell& cell) { return Cell::kByRow ? cell.gates * cell.H : cell.H; }
@@ -296,12 +295,12 @@ class ForwardPass {
           [&](long r, long j, auto& sums) { store_all(waiting(r, j), sums); });
   }
 
-  // Each member's own panels, then those that are anybody's.
-  void step_in_common(long tick, const Segment& segment, Share some, const Team& team, long& round) const {
-    const long owned = layout.panels - common.pieces;
+  // Each member's own panels, then of those that nobody owns: cores are not alike, and some are interrupted.
+  void step_in_common(long tick, const Segment& segment, Share some, const Team& team) const {
+    const long owned = layout.panels - common;
     some.j0 = team.begin(owned), some.j1 = team.end(owned);
     step_panels(tick, segment, some);
-    while ((some.j0 = owned + common.take(round, team)) < layout.panels) {
+    while ((some.j0 = owned + team.take()) < layout.panels) {
       some.j1 = some.j0 + 1;
       step_panels(tick, segment, some);
     }
@@ -415,7 +414,7 @@ class ForwardPass {
   const typename Cell::Layout layout;
   const Columns outputs;
   const Places places;
-  const Common common;
+  const long common;  // panels that nobody owns, the last so many
   const long ahead;
   Workspace keeping;
   std::uint64_t* seen;  // null: the packed weights are not kept

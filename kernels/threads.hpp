@@ -12,9 +12,12 @@ namespace conveyor {
 class Barrier {
  public:
   void wait(int size);
+  // How often this was asked since the threads last met.
+  long take() { return taken_.fetch_add(1, std::memory_order_relaxed); }
 
  private:
-  std::atomic<int> arrived_{0};
+  alignas(64) std::atomic<long> taken_{0};
+  alignas(64) std::atomic<int> arrived_{0};
   std::atomic<unsigned> round_{0};
   std::atomic<int> sleepers_{0};
   std::mutex mutex_;
@@ -30,31 +33,11 @@ struct Team {
   void meet() const {
     if (size > 1) barrier->wait(size);
   }
+  // The number of a piece of work that is whoever's takes it, from 0 each time the team has met.
+  long take() const { return barrier->take(); }
   // This member's share of [0, count).
   long begin(long count) const { return count * index / size; }
   long end(long count) const { return count * (index + 1) / size; }
-};
-
-// Work of which whoever is done with its own takes a piece more: cores are not alike, and some are interrupted. Each round
-// has so many pieces, numbered from 0; between two rounds the team meets.
-class Common {
- public:
-  explicit Common(long pieces_) : pieces(pieces_) {}
-
-  // Where a member's rounds begin: asked for before the team meets.
-  long start() const { return taken_.load(std::memory_order_relaxed); }
-  // The next piece or, where none is left, `pieces`, and `round` is the next one.
-  long take(long& round, const Team& team) const {
-    const long piece = taken_.fetch_add(1, std::memory_order_relaxed) - round;
-    if (piece < pieces) return piece;
-    round += pieces + team.size;  // each member asks once in vain
-    return pieces;
-  }
-
-  const long pieces;
-
- private:
-  alignas(64) mutable std::atomic<long> taken_{0};
 };
 
 // Runs task(context, team) on up to `threads` threads, the caller's among them, and returns when all have ended.

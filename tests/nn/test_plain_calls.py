@@ -62,6 +62,8 @@ def test_a_plain_call_gives_what_the_checked_one_gives(
         assert got.stride() == wanted.stride()
 
 
+NEGATED = nn.Parameter(torch._neg_view(torch.ones(28, 5)))
+
 UNLIKE: dict[str, Callable[[LSTM, Tensor], Any]] = {
     "steps that lie apart": lambda lstm, x: lstm(x.transpose(0, 2).contiguous().transpose(0, 2)),
     "states that lie apart": lambda lstm, x: lstm(x, (torch.ones(1, 7, 3).transpose(1, 2),) * 2),
@@ -70,6 +72,7 @@ UNLIKE: dict[str, Callable[[LSTM, Tensor], Any]] = {
     "a single sequence": lambda lstm, x: lstm(x[:, 0]),
     "doubles": lambda lstm, x: lstm.double()(x.double()),
     "negated when it is read": lambda lstm, x: lstm(torch._neg_view(x)),
+    "a weight negated when it is read": lambda lstm, x: with_weight("weight_ih_l0", NEGATED)(lstm, x),
     "under autocast": lambda lstm, x: torch.autocast("cpu")(lstm)(x),
 }
 

@@ -359,6 +359,19 @@ def test_threads_do_not_change_a_bit(cell: str, sizes: tuple[int, int, int, int]
         assert all(map(torch.equal, solve(cell, tensors, lengths=lengths), alone))
 
 
+@pytest.mark.parametrize("hidden_size", [40, 300])
+def test_threads_do_not_change_a_bit_of_what_is_worked_out_again(hidden_size: int) -> None:
+    torch.manual_seed(4)
+    lstm, x = conveyor.LSTM(30, hidden_size, checkpoint_every=5), torch.randn(40, 16, 30)
+    found = []
+    for threads in (1, 2, 8):
+        conveyor.set_num_threads(threads)
+        lstm.zero_grad()
+        lstm(x)[0].square().sum().backward()
+        found.append([p.grad.clone() for p in lstm.parameters() if p.grad is not None])
+    assert all(torch.equal(a, b) for other in found[1:] for a, b in zip(found[0], other, strict=True))
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_rows_results_do_not_depend_on_its_batch(cell: str, deterministic: None) -> None:
     """Nor do the gradients of its input and states: bit for bit, whichever blocks of rows it falls into."""

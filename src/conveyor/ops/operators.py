@@ -160,7 +160,7 @@ def plain(
     checks before it, are for those. They take four times their usual time after a long sequence, which leaves nothing
     of Python in the caches: together some hundredths of the call.
     """
-    if not PLAIN.issuperset(map(type, (input, h_0, c_0, *weights))):
+    if not PLAIN.issuperset(map(type, (input, h_0, c_0, *weights))) or any(w is None or w.is_neg() for w in weights):
         return None
     of, alone = cell_named(cell), torch.are_deterministic_algorithms_enabled()
     found: list[Tensor] | None = _kernels.infer(
