@@ -209,10 +209,10 @@ def test_a_mistake_leaves_the_rest_of_the_view(served: Server, opened: Any) -> N
 def test_a_place_found_in_another_sequence_is_shown_there(served: Server, opened: Any) -> None:
     with opened(at(served.address, "Units", layer=1, step=2)) as page:
         page.select_option("#among", "1")
-        page.wait_for_function("document.querySelectorAll('#places button').length > 0")
+        page.locator("#places button").last.wait_for()
         step = page.locator("#places button").last.inner_text()
         page.locator("#places button").last.click()
-        page.wait_for_function(f"location.hash.includes('r=1&') && location.hash.includes('step={step}')")
+        page.wait_for_url(lambda url: "r=1&" in url and f"step={step}" in url)
 
 
 def test_a_text_of_ones_own_and_what_to_look_for(served: Server, opened: Any) -> None:
