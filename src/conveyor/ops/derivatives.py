@@ -86,7 +86,7 @@ def _run(operator: Any, *arguments: Any) -> Any:
 
 
 def _by_function() -> bool:
-    return torch.is_grad_enabled() and not torch.compiler.is_compiling() and not torch.jit._trace.is_tracing()
+    return torch.is_grad_enabled() and not is_compiling() and not _is_tracing()
 
 
 def unwatched(tensors: Sequence[Tensor | None]) -> bool:
