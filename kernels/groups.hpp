@@ -44,14 +44,16 @@ class BackwardGroups {
  private:
   static constexpr long kMost = 4;
   static constexpr long kGroupLanes = 16;  // at least
+  static constexpr long kSharedLanes = 6;  // where rows of unequal lengths share them, but on tiles
   // Each group has gradients of the weights of its own: of few enough weights to stay in the cache of a core.
   static constexpr long kGroupWeights = 1 << 17;
 
   long count_of() const {
     const Sizes& sizes = f.sizes;
     if (sizes.every > 1 || G * (sizes.I + R) > kGroupWeights) return 1;
-    const long full = sizes.lanes.count / kGroupLanes;
-    return full < 1 ? 1 : least(full, kMost);
+    const long full = least(sizes.lanes.count / kGroupLanes, kMost);
+    if (full < 2 && sizes.lanes.shared() && !by_tiles(sizes) && sizes.lanes.count >= 2 * kSharedLanes) return 2;
+    return full < 1 ? 1 : full;
   }
 
   Backward<E> group(long n) const {

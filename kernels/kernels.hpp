@@ -62,6 +62,7 @@ struct Lanes {
   const long* length;  // [B]
 
   long rows() const { return first[count] - first[0]; }
+  bool shared() const { return rows() > count; }  // by rows of unequal lengths
 };
 
 struct Sizes {

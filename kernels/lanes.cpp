@@ -19,7 +19,7 @@ LanePlan::LanePlan(const std::int64_t* lengths, long T, long B, long some) : len
   const long busy = static_cast<long>(rows.size()), longest = busy ? length_[rows.front()] : 0;
   if (busy && length_[rows.back()] < longest) {
     const long steps = std::accumulate(length_.begin(), length_.end(), 0L);
-    lay(rows, std::min(busy, std::max(steps / longest / some, 1L) * some));
+    lay(rows, std::min(busy, std::max((steps + longest * some / 2) / (longest * some), 1L) * some));
     return;
   }
   end_.assign(rows.size(), longest);

@@ -9,7 +9,7 @@
 namespace conveyor {
 
 // Owns what `Lanes` points to. Rows of one length have a lane each. Otherwise there are as many lanes as rows would be
-// needed if all were as long as the longest, rounded to a multiple of `some`; the longest rows come first, each into the
+// needed if all were as long as the longest, to the nearest multiple of `some`; the longest rows come first, each into the
 // lane that is free first.
 class LanePlan {
  public:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,18 @@ def at(address: str, view: str, **where: int) -> str:
     return address + f"#view={view}" + "".join(f"&{name}={value}" for name, value in where.items())
 
 
-def look(page: Any, view: str) -> None:
-    """Open a view and wait until it is drawn."""
+@contextmanager
+def drawn(page: Any, view: str) -> Iterator[None]:
+    """What is done inside is drawn when it is left: nothing of the page before is looked at or clicked."""
     page.evaluate("delete document.body.dataset.drawn")
-    page.get_by_role("tab", name=view, exact=True).click()
+    yield
     page.wait_for_selector(f'[data-drawn="{view}"]')
     assert page.inner_text("#message") == ""
+
+
+def look(page: Any, view: str) -> None:
+    with drawn(page, view):
+        page.get_by_role("tab", name=view, exact=True).click()
 
 
 def numbers(text: str) -> list[float]:
@@ -85,9 +92,9 @@ def test_the_cell_has_the_numbers_of_the_equations(
             assert kept * before + put * candidate == pytest.approx(c, abs=5e-4)
             assert before == pytest.approx(float(layers[1].c[step - 1, 0, 5]), abs=6e-5)
             page.click("#on")
-        drawn = page.locator('[data-curve="c"]').get_attribute("points").split()
-        assert len(drawn) == len(TEXT)
-        heights = np.array([float(point.split(",")[1]) for point in drawn])
+        curve = page.locator('[data-curve="c"]').get_attribute("points").split()
+        assert len(curve) == len(TEXT)
+        heights = np.array([float(point.split(",")[1]) for point in curve])
         c = layers[1].c[:, 0, 5].numpy()
         assert np.corrcoef(heights, -c)[0, 1] > 0.999
 
@@ -208,8 +215,8 @@ def test_a_mistake_leaves_the_rest_of_the_view(served: Server, opened: Any) -> N
 
 def test_a_place_found_in_another_sequence_is_shown_there(served: Server, opened: Any) -> None:
     with opened(at(served.address, "Units", layer=1, step=2)) as page:
-        page.select_option("#among", "1")
-        page.locator("#places button").last.wait_for()
+        with drawn(page, "Units"):
+            page.select_option("#among", "1")
         step = page.locator("#places button").last.inner_text()
         page.locator("#places button").last.click()
         page.wait_for_url(lambda url: "r=1&" in url and f"step={step}" in url)
