@@ -174,45 +174,54 @@ void backward(const std::string& cell, const std::vector<float>& options, const 
   passes<E>(kernels()).backward(directions.data(), count, memory.data(), threads);
 }
 
-// Of a layer and states, the array that is given or zeros of that shape; nothing where what is given is no such array.
-Maybe<Input> state(nb::handle given, Maybe<Managed>& zeros, const std::vector<std::int64_t>& shape) {
-  if (given.is_none()) {
-    zeros.emplace(shape);
-    std::fill_n(zeros->block.data, zeros->block.floats, 0.0f);
-    return Input(*zeros);
-  }
-  Input values;
-  return values.borrow(given) ? Maybe<Input>(values) : std::nullopt;
+// The array there is, if any; `fits` stays what it is unless that is not one as the kernels take it.
+template <class Element>
+Maybe<Array<Element>> borrowed(nb::handle given, bool& fits) {
+  Array<Element> values;
+  if (given.is_none()) return std::nullopt;
+  fits = fits && values.borrow(given);
+  return values;
 }
 
-// A plain layer in inference: output, h_n and, of a cell with a belt, c_n; states that are None are zero. None where an
-// array is not as `forward` takes it.
-nb::object infer(const std::string& cell, const std::vector<float>& options, long D, long I, long H, long P,
-                 nb::handle input, nb::handle h_0, nb::handle c_0, const std::vector<nb::object>& weights, bool alone,
-                 int threads) {
-  Input x;
-  if (!x.borrow(input) || x.ndim() != 3 || x.shape(2) != I || x.size() == 0) return nb::none();
+// A plain layer: output, h_n, c_n and, where it learns, gates and cells, None in the place of those that the cell has
+// not. States that are None are zero. None alone where an array is not as `forward` takes it.
+nb::object plain(const std::string& cell, const std::vector<float>& options, long D, long I, long H, long P,
+                 nb::handle input, nb::handle h_0, nb::handle c_0, const std::vector<nb::object>& weights,
+                 nb::handle lengths, nb::handle resets, bool learns, bool alone, int threads) {
+  bool fits = true;
+  const auto x = borrowed<const float>(input, fits);
   std::vector<Input> w(weights.size());
-  for (std::size_t n = 0; n < w.size(); ++n)
-    if (!w[n].borrow(weights[n])) return nb::none();
-  const std::int64_t T = x.shape(0), B = x.shape(1);
+  for (std::size_t n = 0; n < w.size(); ++n) fits = fits && w[n].borrow(weights[n]);
+  auto h = borrowed<const float>(h_0, fits), c = borrowed<const float>(c_0, fits);
+  const auto steps = borrowed<const std::int64_t>(lengths, fits);
+  const auto fresh = borrowed<const bool>(resets, fits);
+  if (!fits || !x || x->ndim() != 3 || x->shape(2) != I || x->size() == 0) return nb::none();
   const bool belt = has_belt(cell_named(cell));
-  Maybe<Managed> zeros[2];
-  const Maybe<Input> h = state(h_0, zeros[0], {D, B, P}), c = belt ? state(c_0, zeros[1], {D, B, H}) : std::nullopt;
-  if (!h || (belt && !c)) return nb::none();
-  const std::vector<std::int64_t> shapes[] = {{T, B, D * P}, {D, B, P}, {D, B, H}};
-  std::unique_ptr<Managed> results[3];
-  for (int n = 0; n < 2 + belt; ++n) results[n] = std::make_unique<Managed>(shapes[n]);
-  const auto c_n = belt ? Maybe<Output>(Output(*results[2])) : std::nullopt;
+  const std::int64_t T = x->shape(0), B = x->shape(1), kept = Which(cell, options).widths(1, 1).kept;
+  std::unique_ptr<Managed> zeros[2], results[5];
+  const auto make = [](std::unique_ptr<Managed>& to, bool wanted, const std::vector<std::int64_t>& shape) {
+    if (wanted) to = std::make_unique<Managed>(shape);
+    return wanted ? Maybe<Output>(Output(*to)) : std::nullopt;
+  };
+  const auto zero = [](std::unique_ptr<Managed>& to, const std::vector<std::int64_t>& shape) {
+    to = std::make_unique<Managed>(shape);
+    std::fill_n(to->block.data, to->block.floats, 0.0f);
+    return Input(*to);
+  };
   try {
-    forward<float>(cell, options, x, *h, c, w, {}, Output(*results[0]), Output(*results[1]), c_n, {}, {}, {}, {}, 0,
-                   alone, threads);
-  } catch (const nb::builtin_exception&) {  // a shape that does not fit
+    if (!h) h = zero(zeros[0], {D, B, P});
+    if (belt && !c) c = zero(zeros[1], {D, B, H});
+    if (!belt) c.reset();
+    const auto y = make(results[0], true, {T, B, D * P}), h_n = make(results[1], true, {D, B, P}),
+               c_n = make(results[2], belt, {D, B, H}), gates = make(results[3], learns && kept, {D, T, B, kept, H}),
+               cells = make(results[4], learns && belt, {D, T, B, H});
+    forward<float>(cell, options, *x, *h, c, w, {}, *y, *h_n, c_n, gates, cells, steps, fresh, learns, alone, threads);
+  } catch (const std::exception&) {  // a shape or a length that does not fit, or more than there is room for
     return nb::none();
   }
   nb::list found;
   const DlpackExchange* const exchange = exchange_of(Py_TYPE(input.ptr()));
-  for (int n = 0; n < 2 + belt; ++n) found.append(hand_over(exchange, std::move(results[n])));
+  for (std::unique_ptr<Managed>& one : results) found.append(one ? hand_over(exchange, std::move(one)) : nb::none());
   return found;
 }
 
@@ -293,9 +302,10 @@ NB_MODULE(_kernels, m) {
   m.def("isa", [] { return std::string(isa()); }, "Name of the build in use.");
   m.def("available", &available, "Names of the builds this processor can run, best first.");
   m.def("share_openmp", &share_openmp, "Run on the OpenMP threads this process has loaded; whether there are any.");
-  m.def("infer", &infer, nb::arg("cell"), nb::arg("options"), nb::arg("D"), nb::arg("I"), nb::arg("H"), nb::arg("P"),
-        nb::arg("input"), nb::arg("h_0").none(), nb::arg("c_0").none(), nb::arg("weights"), nb::arg("alone"),
-        nb::arg("threads"), "A plain layer in inference: [output, h_n, c_n], or None where `forward` would refuse it.");
+  m.def("plain", &plain, nb::arg("cell"), nb::arg("options"), nb::arg("D"), nb::arg("I"), nb::arg("H"), nb::arg("P"),
+        nb::arg("input"), nb::arg("h_0").none(), nb::arg("c_0").none(), nb::arg("weights"), nb::arg("lengths").none(),
+        nb::arg("resets").none(), nb::arg("learns"), nb::arg("alone"), nb::arg("threads"),
+        "A plain layer: [output, h_n, c_n, gates, cells], or None where `forward` would refuse it.");
   m.def("empty", &empty, nb::arg("like"), nb::arg("shape"), nb::arg("half"),
         "A tensor, not yet filled, of memory that another may have had.");
   m.def("widths", &widths, nb::arg("cell"), nb::arg("options"),

@@ -40,6 +40,7 @@ Float* data(const char* name, const Array<Float>& array, const std::vector<long>
   long stride = 1;
   for (size_t n = shape.size(); n-- > shape.size() - dense; stride *= shape[n])
     if (shape[n] > 1 && array.stride(n) != stride) refuse(name, "expected contiguous values, got strides; copy it");
+  if (!array.data() && array.size()) refuse(name, "expected values in memory, got none; copy it");
   return array.data();
 }
 

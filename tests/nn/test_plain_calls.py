@@ -1,4 +1,4 @@
-"""A plain call in inference goes past the checks, and gives what goes by way of them, or leaves it to them."""
+"""A plain call goes past the checks, and gives what goes by way of them, or leaves it to them."""
 
 from collections.abc import Callable
 from itertools import product
@@ -62,6 +62,80 @@ def test_a_plain_call_gives_what_the_checked_one_gives(
         assert got.stride() == wanted.stride()
 
 
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("layers", "two", "first"), [*product((1, 2), (False, True), (False, True))])
+@pytest.mark.parametrize(("given", "rows"), [*product((False, True), ("alike", "lengths", "resets"))])
+def test_so_do_its_gradients(
+    cell: str, layers: int, two: bool, first: bool, given: bool, rows: str, plain: list[bool]
+) -> None:
+    torch.manual_seed(1)
+    P = 3 if cell == "lstm" and two else 0
+    more = {"proj_size": P} if P else {}
+    module = CELLS[cell](
+        5, 7, layers, bias=not first, batch_first=first, bidirectional=two, dropout=layers / 2 - 0.5, **more
+    )
+    x, D = torch.randn(4, 3, 5, requires_grad=given), 1 + two
+    B = len(x) if first else x.shape[1]
+    of_rows = {"alike": {}, "lengths": {"lengths": [3, 0, 2, 1][:B]}, "resets": {"resets": torch.rand(4, 3) < 0.3}}[
+        rows
+    ]
+    h, c = (torch.randn(layers * D, B, n, requires_grad=True) for n in (P or 7, 7))
+    states = [] if not given else [(h, c) if cell == "lstm" else h]
+    wanted = [*module.parameters(), *([x, h] if given else []), *([c] if given and cell == "lstm" else [])]
+
+    def there_and_back() -> list[Tensor]:
+        torch.manual_seed(2)
+        results = flat(module(x, *states, **of_rows))
+        return [*results, *torch.autograd.grad(results, wanted, [torch.randn_like(t) for t in results])]
+
+    results = there_and_back()
+    assert plain == ([False] if first and rows == "resets" else [True] * layers)  # those lie apart: they are copied
+    for got, expected in zip(results, with_checks(there_and_back), strict=True):
+        assert torch.equal(got, expected)
+        assert got.stride() == expected.stride()
+
+
+def test_gradients_of_its_gradients(plain: list[bool]) -> None:
+    lstm, x = LSTM(5, 7), torch.randn(4, 3, 5, requires_grad=True)
+
+    def second() -> list[Tensor]:
+        (dx,) = torch.autograd.grad(lstm(x, lengths=[4, 2, 3])[0].square().sum(), x, create_graph=True)
+        return [dx, *torch.autograd.grad(dx.square().sum(), [x, *lstm.parameters()])]
+
+    results = second()
+    assert plain == [True]
+    assert all(torch.equal(got, expected) for got, expected in zip(results, with_checks(second), strict=True))
+
+
+BACK: dict[str, Callable[[Tensor], Tensor]] = {
+    "spread": lambda output: torch.ones(1).expand_as(output),
+    "lying apart": lambda output: torch.randn(7, 3, 4).transpose(0, 2),
+    "negated when it is read": lambda output: torch._neg_view(torch.randn(4, 3, 7)),
+}
+
+
+@pytest.mark.parametrize("case", BACK)
+def test_a_gradient_that_is_not_as_the_kernels_take_it(case: str) -> None:
+    lstm, x = LSTM(5, 7), torch.randn(4, 3, 5)
+
+    def gradients() -> list[Tensor]:
+        torch.manual_seed(2)
+        output, _ = lstm(x)
+        return [*torch.autograd.grad(output, [*lstm.parameters()], BACK[case](output))]
+
+    results = gradients()
+    assert all(torch.equal(got, expected) for got, expected in zip(results, with_checks(gradients), strict=True))
+
+
+def test_what_is_changed_before_the_way_back_is_refused() -> None:
+    lstm, x = LSTM(5, 7), torch.randn(4, 3, 5)
+    output, _ = lstm(x)
+    with torch.no_grad():
+        lstm.weight_hh_l0.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        output.sum().backward()
+
+
 NEGATED = nn.Parameter(torch._neg_view(torch.ones(28, 5)))
 
 UNLIKE: dict[str, Callable[[LSTM, Tensor], Any]] = {
@@ -78,10 +152,11 @@ UNLIKE: dict[str, Callable[[LSTM, Tensor], Any]] = {
 
 
 @pytest.mark.parametrize("case", UNLIKE)
-def test_what_is_unlike_a_plain_call_gives_what_it_gave(case: str) -> None:
+@pytest.mark.parametrize("learns", [False, True])
+def test_what_is_unlike_a_plain_call_gives_what_it_gave(case: str, learns: bool) -> None:
     torch.manual_seed(2)
     lstm, x = LSTM(5, 7), torch.randn(4, 3, 5)
-    with torch.no_grad():
+    with torch.set_grad_enabled(learns):
         results, expected = flat(UNLIKE[case](lstm, x)), flat(with_checks(lambda: UNLIKE[case](lstm, x)))
     assert all(torch.equal(got, wanted) for got, wanted in zip(results, expected, strict=True))
 
@@ -92,6 +167,11 @@ def with_weight(name: str, weight: Any) -> Callable[[LSTM, Tensor], Any]:
         return lstm(x)
 
     return call
+
+
+def with_first(lstm: LSTM) -> LSTM:
+    lstm.batch_first = True
+    return lstm
 
 
 WRONG: dict[str, Callable[[LSTM, Tensor], Any]] = {
@@ -107,15 +187,30 @@ WRONG: dict[str, Callable[[LSTM, Tensor], Any]] = {
     "a weight of another shape": with_weight("weight_hh_l0", nn.Parameter(torch.ones(28, 6))),
     "a weight of another dtype": with_weight("weight_ih_l0", nn.Parameter(torch.ones(28, 5, dtype=torch.float64))),
     "no weight": with_weight("bias_ih_l0", None),
+    "a length above T": lambda lstm, x: lstm(x, lengths=[4, 5, 1]),
+    "a length below zero": lambda lstm, x: lstm(x, lengths=torch.tensor([4, -1, 1])),
+    "lengths of another batch": lambda lstm, x: lstm(x, lengths=[4, 4]),
+    "lengths that are no numbers": lambda lstm, x: lstm(x, lengths=["a", "b", "c"]),
+    "lengths of floats": lambda lstm, x: lstm(x, lengths=torch.ones(3)),
+    "lengths negated when they are read": lambda lstm, x: lstm(x, lengths=torch._neg_view(torch.tensor([3, 2, 1]))),
+    "fewer layers than it was made with": lambda lstm, x: (setattr(lstm, "num_layers", 1), lstm(x))[1],
+    "resets of another batch": lambda lstm, x: lstm(x, resets=torch.ones(4, 2, dtype=torch.bool)),
+    "resets of numbers": lambda lstm, x: lstm(x, resets=torch.ones(4, 3)),
+    "resets that are a list": lambda lstm, x: lstm(x, resets=[[True] * 3] * 4),
+    "resets steps first": lambda lstm, x: with_first(lstm)(x[:3, :2], resets=torch.ones(2, 3, dtype=torch.bool)),
 }
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_is_wrong_is_refused_as_it_was(case: str) -> None:
+@pytest.mark.parametrize("learns", [False, True])
+def test_what_is_wrong_is_refused_as_it_was(case: str, learns: bool) -> None:
     said = []
     for way in (lambda call: call(), with_checks):
-        with torch.no_grad(), pytest.raises((RuntimeError, TypeError, ValueError, AttributeError)) as error:
-            way(lambda: WRONG[case](LSTM(5, 7), torch.randn(4, 3, 5)))
+        with (
+            torch.set_grad_enabled(learns),
+            pytest.raises((RuntimeError, TypeError, ValueError, AttributeError)) as error,
+        ):
+            way(lambda: WRONG[case](LSTM(5, 7, 1 + case.startswith("fewer layers")), torch.randn(4, 3, 5)))
         said.append((error.type, str(error.value)))
     assert said[0] == said[1]
 
@@ -162,6 +257,30 @@ def test_dropout_between_layers_is_drawn_as_on_the_other_way() -> None:
         expected, _ = with_checks(lambda: lstm(x))
     assert torch.equal(output, expected)
     assert not torch.equal(output, lstm.eval()(x)[0])
+
+
+@pytest.mark.parametrize("lying", ["apart", "negated"])
+def test_what_is_dropped_out_is_drawn_once(lying: str, plain: list[bool]) -> None:
+    lstm, x = LSTM(5, 7, 2, dropout=0.5), torch.randn(4, 3, 5)
+    own = lstm.weight_hh_l1.detach()
+    lstm.weight_hh_l1 = nn.Parameter(own.t().contiguous().t() if lying == "apart" else torch._neg_view(own))
+
+    def run() -> list[Tensor]:
+        torch.manual_seed(3)
+        return [lstm(x)[0], torch.rand(1)]
+
+    assert all(torch.equal(got, expected) for got, expected in zip(run(), with_checks(run), strict=True))
+    assert plain == []
+
+
+def test_more_than_there_is_room_for_is_refused_for_what_is_wrong() -> None:
+    with pytest.raises(RuntimeError, match=r"\[LSTM\] h_0: expected"):
+        LSTM(5, 7)(torch.zeros(5).expand(1 << 21, 1 << 21, 5), (torch.zeros(1, 3, 7), torch.zeros(1, 3, 7)))
+
+
+def test_a_tensor_without_values_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected values in memory, got none"):
+        LSTM(5, 7)(torch._efficientzerotensor(4, 3, 5))
 
 
 def test_its_results_outlive_it_and_one_another() -> None:

@@ -75,8 +75,8 @@ class Recurrent(nn.Module):
         gates: bool = False,
     ) -> tuple[Tensor | PackedSequence, Run]:  # fmt: skip
         """The output as the input came, padded or packed, and the run."""
-        if lengths is None and resets is None and not gates and self._variant is None and ops.unobserved():
-            plain = self._plain(cell, input, states)
+        if not gates and self._variant is None and self.checkpoint_every == 1 and ops.unobserved():
+            plain = self._plain(cell, input, states, lengths, resets)
             if plain is not None:
                 return plain.output, plain
         if not isinstance(input, PackedSequence):
@@ -87,23 +87,32 @@ class Recurrent(nn.Module):
         run = self._padded(cell, x, states, lengths, resets, gates, False)
         return packing.repacked(run.output, places, input), run
 
-    def _plain(self, cell: str, input: Any, states: States) -> Run | None:
+    def _plain(self, cell: str, input: Any, states: States, lengths: Lengths, resets: Tensor | None) -> Run | None:
         """The run of a call that needs neither checks nor changes but of its layout, past all of them; else None."""
         D, L, H, P = self._directions, self.num_layers, self.hidden_size, self.proj_size or self.hidden_size
         given = [state for state in states.values() if state is not None]
-        if not all(map(_is_plain, (input, *given))) or (self.training and self.dropout):
+        # Those that are computed, by parametrizations, are so once a call: not here. No layer above the first may be
+        # declined: what is dropped out below it would be drawn again.
+        weights = [[self._parameters.get(of.name) for of in part] for part in self._weights]
+        if len(weights) != D * L or not all(map(_is_plain, (input, *given))):
+            return None
+        if not all(_fit(own, part) for own, part in zip(weights, self._weights, strict=True)):
             return None
         if L > 1 and any(len(state) != L * D for state in given):
             return None
+        if resets is not None and (type(resets) is not Tensor or resets.dim() != 2):
+            return None
+        lengths = None if lengths is None else checks.lengths(self._get_name(), lengths)
+        resets = None if resets is None else _steps_first(resets, False, self.batch_first)
         x, I, first = _steps_first(input, False, self.batch_first), self.input_size, [*states.values()]
         last: list[list[Tensor]] = []
         for layer in range(L):
             here = slice(layer * D, (layer + 1) * D)
             if L > 1:
                 first = [None if state is None else state[here] for state in states.values()]
-            # Those that are computed, by parametrizations, are so once a call: not here.
-            weights = [self._parameters.get(weight.name) for part in self._weights[here] for weight in part]
-            done = ops.plain(cell, (D, I, H, P), self._between(x) if layer else x, *first, weights=weights)
+            x = self._between(x) if layer else x
+            own: list[Any] = [w for part in weights[here] for w in part]
+            done = ops.plain(cell, (D, I, H, P), x, *first, weights=own, lengths=lengths, resets=resets)
             if done is None:
                 return None
             x, *ends = done
@@ -216,6 +225,20 @@ def _is_plain(t: Any) -> bool:
         and t.layout is torch.strided
         and not (t.is_nested or t.is_neg())
         and t.dim() == 3
+    )
+
+
+def _fit(weights: list[Any], part: list[parameters.Weight]) -> bool:
+    """Whether a layer's weights of one direction are all there, as the kernels take them."""
+    return all(
+        type(w) in (nn.Parameter, Tensor)
+        and w.dtype is torch.float32
+        and w.layout is torch.strided
+        and w.shape == of.shape
+        and w.is_cpu
+        and w.is_contiguous()
+        and not w.is_neg()
+        for w, of in zip(weights, part, strict=True)
     )
 
 

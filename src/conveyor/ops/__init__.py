@@ -6,15 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, is_autocast_enabled, is_grad_enabled
+from torch import Tensor, is_autocast_enabled
 from torch.autograd import forward_ad
 
 from conveyor import equations
 from conveyor.ops import batching  # noqa: F401  what the operators are under vmap
 from conveyor.ops.cells import past_end
-from conveyor.ops.derivatives import Arguments, recurrent, unwatched
+from conveyor.ops.derivatives import Arguments, plain, recurrent, unwatched
 from conveyor.ops.fallback import Layer, by_equations, transformed
-from conveyor.ops.operators import plain
 
 __all__ = ["Layer", "layer", "plain", "unobserved", "watching", "why_not"]
 
@@ -58,10 +57,8 @@ def layer(
 
 
 def unobserved() -> bool:
-    """Whether nothing is asked of a call but its results: nothing differentiates, converts, records or explains it."""
-    return unwatched(()) and not (
-        is_grad_enabled() or is_autocast_enabled("cpu") or forward_ad._current_level >= 0 or _watches
-    )
+    """Whether a call is for its results and their gradients alone: nothing converts, records or explains it."""
+    return unwatched(()) and not (is_autocast_enabled("cpu") or forward_ad._current_level >= 0 or _watches)
 
 
 _watches: list[Callable[..., None]] = []

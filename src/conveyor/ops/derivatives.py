@@ -16,6 +16,7 @@ from torch._C._autograd import _profiler_enabled
 from torch._C._functorch import is_legacy_batchedtensor, peek_interpreter_stack
 from torch.compiler import is_compiling
 
+from conveyor.ops import operators
 from conveyor.ops.cells import by_direction, cell_named
 from conveyor.ops.fallback import by_equations, transformed
 from conveyor.ops.operators import PLAIN, Gradients, Results, backward, forward, library
@@ -50,14 +51,37 @@ def recurrent(arguments: Arguments) -> Results:
     """The operator, differentiable by every means."""
     tensors = arguments.tensors
     quiet = unwatched(tensors)
-    if _by_function():
-        way = _Unwatched if quiet else _Recurrent
-        results: Results = way.apply(arguments.replaced([None] * len(tensors)), *tensors)
+    if _by_function() and quiet:
+        results = _Unwatched.of(arguments)
+    elif _by_function():
+        results = _Recurrent.apply(arguments.replaced([None] * len(tensors)), *tensors)
     elif quiet:
         results = forward(*arguments)
     else:
         results = torch.ops.conveyor.recurrent(*arguments)
     return results
+
+
+def plain(
+    cell: str, sizes: tuple[int, int, int, int], input: Tensor, h_0: Tensor | None, c_0: Tensor | None = None, *,
+    weights: Sequence[Tensor], lengths: Tensor | None = None, resets: Tensor | None = None,
+) -> Sequence[Tensor] | None:  # fmt: skip
+    """Output, h_n and, of a cell with a belt, c_n, of a layer that nothing watches; None where it needs the checks."""
+    given = (input, h_0, c_0, lengths, resets, *weights)
+    if not PLAIN.issuperset(map(type, given)):
+        return None
+    (D, _, H, P), belt = sizes, cell_named(cell).belt
+    learns = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given)
+    if not learns:
+        found: Any = operators.plain(cell, sizes, input, h_0, c_0, weights, lengths, resets, learns)
+        return None if found is None else found[: 2 + belt]
+    h_0 = input.new_zeros(D, input.shape[1], P) if h_0 is None else h_0
+    c_0 = c_0 if c_0 is not None else input.new_zeros(D, input.shape[1], H) if belt else input.new_empty(0)
+    found = operators.plain(cell, sizes, input, h_0, c_0, weights, lengths, resets, learns)
+    if found is None:
+        return None
+    results: Any = tuple(input.new_empty(0) if t is None else t for t in found)
+    return _Unwatched.of(Arguments(cell, input, h_0, c_0, weights, lengths, resets, None, 1), results)[: 2 + belt]
 
 
 def recurrent_backward(
@@ -277,10 +301,18 @@ def _pull(ctx, *cotangents):  # type: ignore[no-untyped-def]
 class _Unwatched(torch.autograd.Function):
     """Past torch's ways for operators and transforms, which take longer than a small step."""
 
+    @classmethod
+    def of(cls, arguments: Arguments, results: Results | None = None) -> Results:
+        """The layer's results, those given if there are, with a way back to the arguments."""
+        tensors = arguments.tensors
+        found: Results = cls.apply((arguments.replaced([None] * len(tensors)), results), *tensors)
+        return found
+
     @staticmethod
-    def forward(ctx: Any, empty: Arguments, *tensors: Tensor | None) -> Results:
+    def forward(ctx: Any, call: tuple[Arguments, Results | None], *tensors: Tensor | None) -> Results:
+        empty, found = call
         arguments = empty.replaced(tensors)
-        results = forward(*arguments)
+        results = forward(*arguments) if found is None else found
         _keep(ctx, arguments, results)
         return results
 

@@ -151,20 +151,20 @@ def forward(
 
 
 def plain(
-    cell: str, sizes: tuple[int, int, int, int], input: Tensor, h_0: Tensor | None, c_0: Tensor | None = None, *,
-    weights: Sequence[Tensor | None],
-) -> list[Tensor] | None:  # fmt: skip
-    """Output, h_n and, of a cell with a belt, c_n of a layer in float32 that nobody observes; sizes D, I, H and P.
+    cell: str, sizes: tuple[int, int, int, int], input: Tensor, h_0: Tensor | None, c_0: Tensor | None,
+    weights: Sequence[Tensor], lengths: Tensor | None, resets: Tensor | None, learns: bool,
+) -> list[Tensor | None] | None:  # fmt: skip
+    """`Results` of a layer in float32, None in the place of what it has not; sizes D, I, H and P; no state is zeros.
 
-    States that are None are zero. None where an argument is not as the kernels take it, or wrong: `recurrent`, and
-    checks before it, are for those. They take four times their usual time after a long sequence, which leaves nothing
-    of Python in the caches: together some hundredths of the call.
+    None alone where an argument is not as the kernels take it, or wrong: `forward`, and checks before it, are for
+    those. They take four times their usual time after a long sequence, which leaves nothing of Python in the caches:
+    together some hundredths of the call.
     """
-    if not PLAIN.issuperset(map(type, (input, h_0, c_0, *weights))) or any(w is None or w.is_neg() for w in weights):
+    if lengths is not None and lengths.is_neg():
         return None
     of, alone = cell_named(cell), torch.are_deterministic_algorithms_enabled()
-    found: list[Tensor] | None = _kernels.infer(
-        of.kernel, of.options, *sizes, input, h_0, c_0, weights, alone, get_num_threads()
+    found: list[Tensor | None] | None = _kernels.plain(
+        of.kernel, of.options, *sizes, input, h_0, c_0, weights, lengths, resets, learns, alone, get_num_threads()
     )
     return found
 
