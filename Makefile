@@ -23,7 +23,7 @@ demo: setup ## train a small language model and show what it learned (about 3 mi
 	$(BIN)/conveyor demo $(ARGS)
 
 test: setup ## run the test suite; ARGS="-k name" runs a part of it
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup ## check style and layout of Python and C++
 	$(BIN)/ruff check
