@@ -23,7 +23,8 @@ demo: setup ## train a small language model and show what it learned (about 3 mi
 	$(BIN)/conveyor demo $(ARGS)
 
 test: setup ## run the test suite; ARGS="-k name" runs a part of it
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@# Threads that spin while they wait would take the core of the other process.
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: setup ## check style and layout of Python and C++
 	$(BIN)/ruff check
