@@ -107,26 +107,6 @@ def test_gradients_of_its_gradients(plain: list[bool]) -> None:
     assert all(torch.equal(got, expected) for got, expected in zip(results, with_checks(second), strict=True))
 
 
-BACK: dict[str, Callable[[Tensor], Tensor]] = {
-    "spread": lambda output: torch.ones(1).expand_as(output),
-    "lying apart": lambda output: torch.randn(7, 3, 4).transpose(0, 2),
-    "negated when it is read": lambda output: torch._neg_view(torch.randn(4, 3, 7)),
-}
-
-
-@pytest.mark.parametrize("case", BACK)
-def test_a_gradient_that_is_not_as_the_kernels_take_it(case: str) -> None:
-    lstm, x = LSTM(5, 7), torch.randn(4, 3, 5)
-
-    def gradients() -> list[Tensor]:
-        torch.manual_seed(2)
-        output, _ = lstm(x)
-        return [*torch.autograd.grad(output, [*lstm.parameters()], BACK[case](output))]
-
-    results = gradients()
-    assert all(torch.equal(got, expected) for got, expected in zip(results, with_checks(gradients), strict=True))
-
-
 def test_what_is_changed_before_the_way_back_is_refused() -> None:
     lstm, x = LSTM(5, 7), torch.randn(4, 3, 5)
     output, _ = lstm(x)

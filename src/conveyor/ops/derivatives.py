@@ -16,10 +16,9 @@ from torch._C._autograd import _profiler_enabled
 from torch._C._functorch import is_legacy_batchedtensor, peek_interpreter_stack
 from torch.compiler import is_compiling
 
-from conveyor.ops import operators
 from conveyor.ops.cells import by_direction, cell_named
 from conveyor.ops.fallback import by_equations, transformed
-from conveyor.ops.operators import PLAIN, Gradients, Results, backward, forward, library
+from conveyor.ops.operators import PLAIN, Gradients, Results, backward, forward, library, plain_forward
 from conveyor.ops.tangent import has_tangent, of_gates, tangent
 
 
@@ -73,11 +72,11 @@ def plain(
     (D, _, H, P), belt = sizes, cell_named(cell).belt
     learns = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given)
     if not learns:
-        found: Any = operators.plain(cell, sizes, input, h_0, c_0, weights, lengths, resets, learns)
+        found: Any = plain_forward(cell, sizes, input, h_0, c_0, weights, lengths, resets, learns)
         return None if found is None else found[: 2 + belt]
     h_0 = input.new_zeros(D, input.shape[1], P) if h_0 is None else h_0
     c_0 = c_0 if c_0 is not None else input.new_zeros(D, input.shape[1], H) if belt else input.new_empty(0)
-    found = operators.plain(cell, sizes, input, h_0, c_0, weights, lengths, resets, learns)
+    found = plain_forward(cell, sizes, input, h_0, c_0, weights, lengths, resets, learns)
     if found is None:
         return None
     results: Any = tuple(input.new_empty(0) if t is None else t for t in found)

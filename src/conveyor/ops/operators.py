@@ -150,7 +150,7 @@ def forward(
     return all
 
 
-def plain(
+def plain_forward(
     cell: str, sizes: tuple[int, int, int, int], input: Tensor, h_0: Tensor | None, c_0: Tensor | None,
     weights: Sequence[Tensor], lengths: Tensor | None, resets: Tensor | None, learns: bool,
 ) -> list[Tensor | None] | None:  # fmt: skip
